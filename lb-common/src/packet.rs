@@ -1,0 +1,228 @@
+//! Frame headers, from Ethernet to UDP: is this a whole UDP datagram, and where is its payload?
+//!
+//! One decoder for kernel and userspace. It accepts up to two VLAN tags (IEEE 802.1Q, 802.1ad), IPv4
+//! with options (RFC 791 §3.1) and IPv6 with a bounded walk over extension headers (RFC 8200 §4). A
+//! frame is a datagram only if the lengths of IP, UDP and frame agree to the byte: what lies behind
+//! a datagram (padding of short frames, or an attempt to smuggle) is never read as SIP.
+
+use crate::{Reason, Window};
+
+/// Extension headers walked before a datagram is left to the kernel.
+///
+/// Chosen, because no SIP stack sends more than one, and every step costs the verifier.
+pub const MAX_EXTENSION_HEADERS: u32 = 4;
+
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+const ETHERTYPE_VLAN: u16 = 0x8100;
+const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8;
+
+const PROTOCOL_UDP: u8 = 17;
+const HEADER_HOP_BY_HOP: u8 = 0;
+const HEADER_ROUTING: u8 = 43;
+const HEADER_FRAGMENT: u8 = 44;
+const HEADER_DESTINATION: u8 = 60;
+
+const UDP_LEN: u32 = 8;
+
+/// An IPv6 address, or an IPv4 address in its mapped form (RFC 4291 §2.5.5.2), in two words.
+///
+/// `low` and `high` are the address's bytes 8–15 and 0–7 as they lie in memory on a little-endian
+/// machine: good for comparing and for mixing, not for arithmetic.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Address {
+    /// Bytes 0–7.
+    pub high: u64,
+    /// Bytes 8–15.
+    pub low: u64,
+}
+
+impl Address {
+    /// The mapped form of the IPv4 address whose four bytes, in wire order, make `word`.
+    #[inline(always)]
+    pub const fn mapped(word: u32) -> Self {
+        Self { high: 0, low: 0xffff_0000 | (word as u64) << 32 }
+    }
+
+    /// The address as the sixteen bytes of its IPv6 form.
+    pub const fn octets(self) -> [u8; 16] {
+        ((self.high as u128) | (self.low as u128) << 64).to_le_bytes()
+    }
+
+    /// The address of sixteen bytes.
+    pub const fn from_octets(octets: [u8; 16]) -> Self {
+        let word = u128::from_le_bytes(octets);
+        Self { high: word as u64, low: (word >> 64) as u64 }
+    }
+
+    /// Whether this is the mapped form of an IPv4 address.
+    #[inline(always)]
+    pub const fn is_mapped(self) -> bool {
+        self.high == 0 && self.low as u32 == 0xffff_0000
+    }
+}
+
+impl From<core::net::IpAddr> for Address {
+    fn from(address: core::net::IpAddr) -> Self {
+        Self::from_octets(match address {
+            core::net::IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            core::net::IpAddr::V6(v6) => v6.octets(),
+        })
+    }
+}
+
+impl From<Address> for core::net::IpAddr {
+    fn from(address: Address) -> Self {
+        core::net::Ipv6Addr::from(address.octets()).to_canonical().into()
+    }
+}
+
+/// A whole UDP datagram in a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Datagram {
+    /// Where the IP header begins, in bytes from the start of the frame.
+    pub ip: u32,
+    /// Where the payload of UDP begins.
+    pub payload: u32,
+    /// Bytes of payload; the frame ends where it ends.
+    pub payload_len: u32,
+    /// The destination.
+    pub destination: Address,
+    /// The destination port, in network order.
+    pub port_be: u16,
+}
+
+/// The destination of an IP packet that is not a whole UDP datagram, with why it is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Odd {
+    /// Where the packet wanted to go, when the IP header told.
+    pub destination: Option<Address>,
+    /// What is odd about it.
+    pub reason: Reason,
+}
+
+impl Odd {
+    const fn unaddressed(reason: Reason) -> Self {
+        Self { destination: None, reason }
+    }
+}
+
+/// Decodes the headers of a frame that is `frame_len` bytes long.
+///
+/// # Errors
+/// An [`Odd`] for all that is not one whole UDP datagram. Its `destination` lets the caller tell a
+/// fragment for the VIP (to be deferred) from one for somebody else (to be passed).
+#[inline(always)]
+pub fn decode<W: Window>(frame: W, frame_len: u32) -> Result<Datagram, Odd> {
+    const SHORT: Odd = Odd::unaddressed(Reason::NotIp);
+    let mut kind = frame.be16(12).ok_or(SHORT)?;
+    let mut ip = 14;
+    let mut tags = 0;
+    while tags < 2 && (kind == ETHERTYPE_VLAN || kind == ETHERTYPE_SERVICE_VLAN) {
+        kind = frame.be16(ip + 2).ok_or(SHORT)?;
+        ip += 4;
+        tags += 1;
+    }
+    match kind {
+        ETHERTYPE_IPV4 => ipv4(frame, ip, frame_len),
+        ETHERTYPE_IPV6 => ipv6(frame, ip, frame_len),
+        _ => Err(SHORT),
+    }
+}
+
+#[inline(always)]
+fn ipv4<W: Window>(frame: W, ip: u32, frame_len: u32) -> Result<Datagram, Odd> {
+    const SHORT: Odd = Odd::unaddressed(Reason::MalformedIp);
+    // Bytes 0–7: version and header length, service, total length, identification, fragment word.
+    let first = frame.word(ip).ok_or(SHORT)?;
+    // Bytes 8–15: time to live, protocol, checksum, source.
+    let second = frame.word(ip + 8).ok_or(SHORT)?;
+    let destination = Address::mapped(frame.be32(ip + 16).ok_or(SHORT)?.swap_bytes());
+    let odd = |reason| Odd { destination: Some(destination), reason };
+
+    let header_len = (first as u32 & 0x0f) * 4;
+    let total_len = u32::from((first >> 16) as u16).swap_bytes() >> 16;
+    if first as u8 >> 4 != 4 || header_len < 20 {
+        return Err(odd(Reason::MalformedIp));
+    }
+    // RFC 791 §3.1: the more-fragments bit and the thirteen bits of offset.
+    if (first >> 48) & 0xff3f != 0 {
+        return Err(odd(Reason::Fragment));
+    }
+    if (second >> 8) as u8 != PROTOCOL_UDP {
+        return Err(odd(Reason::NotUdp));
+    }
+    if total_len < header_len {
+        return Err(odd(Reason::MalformedIp));
+    }
+    udp(frame, ip, ip + header_len, total_len - header_len, frame_len, destination)
+}
+
+#[inline(always)]
+fn ipv6<W: Window>(frame: W, ip: u32, frame_len: u32) -> Result<Datagram, Odd> {
+    const SHORT: Odd = Odd::unaddressed(Reason::MalformedIp);
+    let first = frame.word(ip).ok_or(SHORT)?;
+    let destination = Address {
+        high: frame.word(ip + 24).ok_or(SHORT)?,
+        low: frame.word(ip + 32).ok_or(SHORT)?,
+    };
+    let odd = |reason| Odd { destination: Some(destination), reason };
+    if first as u8 >> 4 != 6 {
+        return Err(odd(Reason::MalformedIp));
+    }
+    let mut remaining = u32::from((first >> 32) as u16).swap_bytes() >> 16;
+    let mut next = (first >> 48) as u8;
+    let mut at = ip + 40;
+    let mut walked = 0;
+    while next != PROTOCOL_UDP {
+        if walked == MAX_EXTENSION_HEADERS {
+            return Err(odd(Reason::ExtensionHeaders));
+        }
+        let head = frame.be32(at).ok_or(odd(Reason::MalformedIp))?;
+        match next {
+            HEADER_FRAGMENT => return Err(odd(Reason::Fragment)),
+            // RFC 8200 §4.4: with segments left, the destination here is only the next hop.
+            HEADER_ROUTING if head as u8 != 0 => return Err(odd(Reason::NotUdp)),
+            HEADER_HOP_BY_HOP | HEADER_ROUTING | HEADER_DESTINATION => {}
+            _ => return Err(odd(Reason::NotUdp)),
+        }
+        let len = (u32::from((head >> 16) as u8) + 1) * 8;
+        if len > remaining {
+            return Err(odd(Reason::MalformedIp));
+        }
+        next = (head >> 24) as u8;
+        remaining -= len;
+        at = frame.forget(at + len);
+        walked += 1;
+    }
+    udp(frame, ip, at, remaining, frame_len, destination)
+}
+
+/// The UDP header at `at`, with `ip_payload` bytes left in the IP packet.
+#[inline(always)]
+fn udp<W: Window>(
+    frame: W,
+    ip: u32,
+    at: u32,
+    ip_payload: u32,
+    frame_len: u32,
+    destination: Address,
+) -> Result<Datagram, Odd> {
+    let odd = |reason| Odd { destination: Some(destination), reason };
+    let header = frame.word(at).ok_or(odd(Reason::MalformedUdp))?;
+    let len = u32::from((header >> 32) as u16).swap_bytes() >> 16;
+    if len < UDP_LEN || len > ip_payload || at + ip_payload > frame_len {
+        return Err(odd(Reason::MalformedUdp));
+    }
+    if len != ip_payload || at + len != frame_len {
+        return Err(odd(Reason::TrailingBytes));
+    }
+    Ok(Datagram {
+        ip,
+        payload: at + UDP_LEN,
+        payload_len: len - UDP_LEN,
+        destination,
+        port_be: ((header >> 16) as u16).to_be(),
+    })
+}
