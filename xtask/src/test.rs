@@ -1,0 +1,153 @@
+//! `cargo xtask test`: builds what the tests need, runs them in the right order, and counts.
+//!
+//! Unit and property tests run first and in parallel. The `pointsman-tests` package follows, one
+//! test at a time: its tests make network namespaces and measure time, and would disturb each other.
+
+mod summary;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::build::{self, Profile};
+use crate::command;
+use crate::repo::{self, Repo};
+use crate::setup;
+use crate::terminal::{self, Tone, paint};
+use summary::Summary;
+
+/// Run the tests: unit and property tests first, then those that need root and namespaces
+///
+/// The tests in the `tests` package need root: they make network namespaces, load BPF programs and
+/// kill daemons, all inside those namespaces. `--unit` leaves them out.
+///
+/// With CI=true in the environment a test that was skipped or ignored counts as failed.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only tests with one of these words in their name
+    filter: Vec<String>,
+    /// Only unit and property tests, which need no root and no other programs
+    #[arg(long, conflicts_with = "integration")]
+    unit: bool,
+    /// Only the tests of the `tests` package
+    #[arg(long)]
+    integration: bool,
+    /// Show what passing tests print, too
+    #[arg(long)]
+    show_output: bool,
+}
+
+/// The verb.
+pub(crate) fn run(repo: &Repo, args: &Args) -> Result<ExitCode> {
+    let integration = !args.unit && repo.has_tests_package();
+    if args.integration && !integration {
+        bail!("there is no tests/Cargo.toml in this checkout");
+    }
+    if integration && !repo::is_root() {
+        bail!(
+            "the integration tests make network namespaces and load BPF programs, which needs root: \
+             `sudo -E cargo xtask test`, or `cargo xtask test --unit` for the others"
+        );
+    }
+    build::bpf_up_to_date(repo)?;
+
+    let begin = Instant::now();
+    let mut summary = Summary::default();
+    if !args.integration {
+        terminal::say("Unit and property tests");
+        let mut cargo = command::cargo_compiling(repo, "test");
+        cargo.args(["--workspace", "--no-fail-fast"]);
+        if repo.has_tests_package() {
+            cargo.args(["--exclude", "pointsman-tests"]);
+        }
+        run_tests(&mut cargo, args, &[], &mut summary)?;
+    }
+    if integration {
+        setup::lab()?;
+        terminal::say("The programs under test");
+        build::programs(repo, Profile::Release)?;
+        terminal::say("Integration tests, one at a time");
+        let skips = repo.target.join("skipped-tests");
+        let _ = fs::remove_file(&skips);
+        let mut cargo = command::cargo_compiling(repo, "test");
+        cargo
+            .args(["--package", "pointsman-tests", "--no-fail-fast"])
+            .env("POINTSMAN_BIN_DIR", repo.release_dir())
+            .env("POINTSMAN_SKIPS", &skips);
+        run_tests(&mut cargo, args, &["--test-threads=1"], &mut summary)?;
+        summary.skipped = lines(&skips);
+    }
+    Ok(report(&summary, begin))
+}
+
+/// Runs one cargo invocation, shows its output as it comes and counts its results.
+fn run_tests(
+    cargo: &mut Command,
+    args: &Args,
+    libtest: &[&str],
+    summary: &mut Summary,
+) -> Result<()> {
+    cargo.arg("--").args(libtest).args(&args.filter);
+    if args.show_output {
+        cargo.arg("--show-output");
+    }
+    if terminal::stdout_has_colours() {
+        cargo.arg("--color=always");
+    }
+    let mut child = cargo
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start `{}`", command::line(cargo)))?;
+    let stdout = child
+        .stdout
+        .take()
+        .context("cargo has no standard output")?;
+    for line in BufReader::new(stdout).split(b'\n') {
+        let line = line?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        summary.read(&line);
+    }
+    if !child.wait()?.success() {
+        summary.a_run_failed = true;
+    }
+    Ok(())
+}
+
+/// What tests wrote to the file named by `POINTSMAN_SKIPS`: a line for each that could not run here,
+/// with its name and the reason.
+fn lines(skips: &Path) -> Vec<String> {
+    fs::read_to_string(skips)
+        .unwrap_or_default()
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
+
+fn report(summary: &Summary, begin: Instant) -> ExitCode {
+    println!();
+    for name in &summary.failures {
+        println!("{} {name}", paint(Tone::Bad, "failed: "));
+    }
+    for name in &summary.ignored {
+        println!("{} {name}", paint(Tone::Warning, "ignored:"));
+    }
+    for skip in &summary.skipped {
+        println!("{} {skip}", paint(Tone::Warning, "skipped:"));
+    }
+    let verdict = summary.verdict(repo::in_ci());
+    if let Err(reason) = &verdict {
+        println!("{}", paint(Tone::Bad, reason));
+    }
+    println!("in {:.0} s", begin.elapsed().as_secs_f64());
+    println!("{}", summary.closing_line());
+    if verdict.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
