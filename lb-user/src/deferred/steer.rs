@@ -1,0 +1,188 @@
+//! Which node gets a deferred datagram? The kernel's rules, in userspace.
+//!
+//! ```text
+//!  a Call-ID ──► its key ──► pin, memory, lb_common::choose ──► steer-callid
+//!  none      ──► key of the client's address and port ──► choose ──► steer-fallback
+//! ```
+//! The second kind is what a SIP server must see though it belongs to no call: keep-alives (double
+//! CRLF, STUN) and malformed requests that it answers with 400. All of one client's go to one node,
+//! live if any is, whatever its admission.
+//!
+//! Two things the kernel does and this cannot: count a new call for the headroom until the node's
+//! next beacon, and count choices made with staleness ignored. Both lie in memory that only the
+//! program writes.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+
+use lb_common::choose::{Choice, Fleet, Standing, choose};
+use lb_common::maps::{MemoryBucket, NO_NODE, Pin};
+use lb_common::sip::Method;
+use lb_common::siphash::{SipKey, siphash13};
+use lb_common::{Address, Outcome, Reason, memory};
+
+use super::message::{self, Call};
+
+/// Where calls are recorded: pins and the memory of new requests, shared with the kernel.
+pub trait Records {
+    /// What can go wrong.
+    type Error;
+
+    /// A call's pin.
+    fn pin(&self, key: u64) -> Result<Option<Pin>, Self::Error>;
+    /// Makes a pin unless the call has one; false when it has, or when there is no room.
+    fn insert_pin(&self, key: u64, pin: Pin) -> Result<bool, Self::Error>;
+    /// Overwrites a pin.
+    fn update_pin(&self, key: u64, pin: Pin) -> Result<(), Self::Error>;
+    /// A bucket of the memory.
+    fn bucket(&self, index: u32) -> Result<MemoryBucket, Self::Error>;
+    /// Overwrites a bucket.
+    fn set_bucket(&self, index: u32, bucket: MemoryBucket) -> Result<(), Self::Error>;
+}
+
+/// Where a datagram goes, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Steering {
+    /// The node; [`NO_NODE`] only while the table is empty.
+    pub node: u16,
+    /// Why this one.
+    pub reason: Reason,
+    /// Where in the message the Call-ID stands that was steered by. `None`: by the client's address.
+    pub call_id: Option<Range<usize>>,
+    /// The key.
+    pub key: u64,
+}
+
+impl Steering {
+    /// By what the datagram was steered.
+    pub fn outcome(&self) -> Outcome {
+        match self.call_id {
+            Some(_) => Outcome::SteerCallId,
+            None => Outcome::SteerFallback,
+        }
+    }
+}
+
+/// Steers one datagram: `turnout` is the word of the map of that name.
+///
+/// # Errors
+/// What the records answer.
+pub fn steer<F: Fleet, R: Records>(
+    fleet: &F,
+    records: &R,
+    turnout: u64,
+    client: SocketAddr,
+    payload: &[u8],
+) -> Result<Steering, R::Error> {
+    let secret = fleet.settings().call_secret;
+    match message::call(payload, secret) {
+        Some(call) => by_call(fleet, records, turnout, payload, call),
+        None => Ok(by_client(fleet, turnout, client, secret)),
+    }
+}
+
+fn by_client<F: Fleet>(
+    fleet: &F,
+    turnout: u64,
+    client: SocketAddr,
+    secret: SipKey,
+) -> Steering {
+    let key = client_key(client, secret);
+    let Choice { node, reason, .. } =
+        choose(fleet, key, Standing::Existing, turnout, NO_NODE, NO_NODE);
+    Steering { node, reason, call_id: None, key }
+}
+
+/// The key of what can only be told apart by where it comes from.
+pub fn client_key(client: SocketAddr, secret: SipKey) -> u64 {
+    let mut bytes = [0; 18];
+    let (address, port) = bytes.split_at_mut(16);
+    address.copy_from_slice(&Address::from(IpAddr::to_canonical(&client.ip())).octets());
+    port.copy_from_slice(&client.port().to_be_bytes());
+    siphash13(secret, &bytes)
+}
+
+fn by_call<F: Fleet, R: Records>(
+    fleet: &F,
+    records: &R,
+    turnout: u64,
+    payload: &[u8],
+    call: Call,
+) -> Result<Steering, R::Error> {
+    let Call { key, call_id, method } = call;
+    let now = fleet.now();
+    let pinned = pinned(records, key, method, now)?;
+    let remembered = remembered(records, key, now, fleet.settings().remember)?;
+    let standing = match pinned {
+        NO_NODE => message::standing(payload, method),
+        // A pinned call's node is asked first, whatever the message is.
+        _ => Standing::Existing,
+    };
+    let choice = choose(fleet, key, standing, turnout, pinned, remembered);
+    let (node, reason) = carry_out(records, choice, key, standing, now)?;
+    Ok(Steering { node, reason, call_id: Some(call_id), key })
+}
+
+/// Makes the pin that the choice asks for, or remembers the choice.
+fn carry_out<R: Records>(
+    records: &R,
+    choice: Choice,
+    key: u64,
+    standing: Standing,
+    now: u64,
+) -> Result<(u16, Reason), R::Error> {
+    if choice.pin {
+        let pin = Pin { node: choice.node, flags: 0, reserved: 0, created: now, last_seen: now };
+        if !records.insert_pin(key, pin)? {
+            // The kernel may have been faster with a copy of the same message: its choice counts.
+            if let Some(pin) = records.pin(key)? {
+                return Ok((pin.node, Reason::Pinned));
+            }
+            let node = if choice.fallback == NO_NODE { choice.node } else { choice.fallback };
+            remember(records, key, node, now)?;
+            return Ok((node, Reason::PinsFull));
+        }
+    } else if standing != Standing::Existing && choice.reason != Reason::Remembered {
+        remember(records, key, choice.node, now)?;
+    }
+    Ok((choice.node, choice.reason))
+}
+
+/// The node that the call is pinned to, or [`NO_NODE`]. Passing messages keep the pin alive and tell
+/// its state.
+///
+/// Between reading and writing, a message of the same call may pass in the kernel and its mark on
+/// the pin be lost; so nothing is written that would say nothing new.
+fn pinned<R: Records>(records: &R, key: u64, method: Method, now: u64) -> Result<u16, R::Error> {
+    let Some(pin) = records.pin(key)? else { return Ok(NO_NODE) };
+    let flags = match method {
+        Method::Ack => Pin::CONFIRMED,
+        Method::Bye | Method::Cancel => Pin::ENDED,
+        Method::Response | Method::Invite | Method::InDialogOnly | Method::Other => 0,
+    };
+    let after = Pin { flags: pin.flags | flags, last_seen: now, ..pin };
+    if after != pin {
+        records.update_pin(key, after)?;
+    }
+    Ok(pin.node)
+}
+
+fn remembered<R: Records>(
+    records: &R,
+    key: u64,
+    now: u64,
+    remember: u64,
+) -> Result<u16, R::Error> {
+    let entry = memory::find(&records.bucket(memory::bucket_of(key))?, key);
+    Ok(if memory::age(entry, now) <= remember { memory::node_of(entry) } else { NO_NODE })
+}
+
+fn remember<R: Records>(records: &R, key: u64, node: u16, now: u64) -> Result<(), R::Error> {
+    let index = memory::bucket_of(key);
+    let mut bucket = records.bucket(index)?;
+    memory::insert(&mut bucket, memory::entry(key, node, now));
+    records.set_bucket(index, bucket)
+}
+
+#[cfg(test)]
+mod tests;

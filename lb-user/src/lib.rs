@@ -1,0 +1,6 @@
+//! The controller of the data plane.
+//!
+//! [`plane`] is all that touches the kernel's BPF side, and the only module that writes maps.
+//! Everything else is built on it.
+
+pub mod plane;

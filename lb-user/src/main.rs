@@ -1,0 +1,3 @@
+//! `pointsman`, the controller daemon and its command line.
+
+fn main() {}

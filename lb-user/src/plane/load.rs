@@ -1,0 +1,105 @@
+//! Loading the object: programs into the kernel, maps made anew or taken over.
+
+use aya::programs::{Program, ProgramError, Xdp};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use lb_common::maps::DEFAULT_MAX_PINS;
+
+use super::maps::{Maps, OpenError};
+use super::object;
+
+/// What is chosen when maps are made.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadOptions {
+    /// Pins that fit.
+    pub max_pins: u32,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self {
+            max_pins: DEFAULT_MAX_PINS,
+        }
+    }
+}
+
+/// The object could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The object is damaged, or the kernel refuses a map. Mostly: not root.
+    #[error("loading the BPF object (this takes root, or CAP_BPF and CAP_NET_ADMIN)")]
+    Object(#[from] EbpfError),
+    /// The object lacks a program: it was built from other sources.
+    #[error("the BPF object has no XDP program {0}")]
+    NoProgram(&'static str),
+    /// The kernel's verifier refuses a program.
+    #[error("the kernel refuses program {name}")]
+    Program {
+        /// The program.
+        name: &'static str,
+        /// Why; with the verifier's words.
+        #[source]
+        source: ProgramError,
+    },
+    /// A map is not as it should be.
+    #[error(transparent)]
+    Maps(#[from] OpenError),
+}
+
+/// The programs, loaded, and their maps. Attached to nothing; what is not pinned ends with this
+/// value.
+pub struct Plane {
+    pub(super) programs: Ebpf,
+    maps: Maps,
+}
+
+impl Plane {
+    /// Loads the programs over fresh maps: for a first start, for `explain` and for tests.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub fn load(options: &LoadOptions) -> Result<Self, LoadError> {
+        let mut loader = EbpfLoader::new();
+        loader.map_max_entries("PINS", options.max_pins);
+        Self::from_loaded(loader.load(object::BYTES)?)
+    }
+
+    fn from_loaded(mut programs: Ebpf) -> Result<Self, LoadError> {
+        let maps =
+            Maps::from_source(|map| programs.take_map(map).ok_or(OpenError::Absent { map }))?;
+        for name in [object::STEERING, object::CLOCK] {
+            xdp(&mut programs, name)?
+                .load()
+                .map_err(|source| LoadError::Program { name, source })?;
+        }
+        Ok(Self { programs, maps })
+    }
+
+    /// The maps.
+    pub fn maps(&self) -> &Maps {
+        &self.maps
+    }
+
+    /// One of the programs.
+    pub(super) fn program(&self, name: &'static str) -> Option<&Xdp> {
+        match self.programs.program(name) {
+            Some(Program::Xdp(program)) => Some(program),
+            _ => None,
+        }
+    }
+
+    /// The maps alone, once nothing of the programs is needed any more.
+    pub fn into_maps(self) -> Maps {
+        self.maps
+    }
+}
+
+/// The program of this name, to be loaded, attached or pinned.
+pub(super) fn xdp<'a>(
+    programs: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut Xdp, LoadError> {
+    match programs.program_mut(name) {
+        Some(Program::Xdp(program)) => Ok(program),
+        _ => Err(LoadError::NoProgram(name)),
+    }
+}

@@ -1,0 +1,610 @@
+//! The maps, typed. The only place that reads or writes them.
+//!
+//! All methods take `&self`: a map update is atomic per element in the kernel, and the locks here
+//! only serve aya's signatures.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use aya::maps::{Array, DevMap, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::sys::SyscallError;
+use lb_common::maps::{
+    BeaconKey, Event, MAX_PORTS, MemoryBucket, Node, NodeCounts, NodeStatus, Pin, ReasonCounts,
+    Settings, StatusPlane, TABLE_PACK, TABLE_SLOTS, Turnout, VIP_PROBES, VIP_SLOTS, Vip, VipUse,
+    table_place, vip_slot,
+};
+use lb_common::{Address, REASON_SLOTS, Shared};
+
+use super::batch;
+pub use super::batch::{Batch, Cursor};
+use super::hints::PinHints;
+use super::raw::{Raw, from_bytes};
+
+/// A map could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("map {map}")]
+pub struct AccessError {
+    /// The map.
+    pub map: &'static str,
+    #[source]
+    source: MapError,
+}
+
+/// The maps could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// No pin of this name.
+    #[error("{path}: no such pin; is `pointsman run` serving with this bpffs directory?")]
+    Missing {
+        /// The pin's path.
+        path: PathBuf,
+    },
+    /// The object has no such map: it was built from other sources.
+    #[error("the BPF object has no map {map}")]
+    Absent {
+        /// The map.
+        map: &'static str,
+    },
+    /// The map is not what it should be, or the kernel refuses it.
+    #[error("map {map}")]
+    Map {
+        /// The map.
+        map: &'static str,
+        /// Why.
+        #[source]
+        source: MapError,
+    },
+}
+
+/// How the insertion of a pin went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Insertion {
+    /// The pin is made.
+    Made,
+    /// The call has a pin already, which is left as it is.
+    Exists,
+    /// No room.
+    Full,
+}
+
+/// Typed accessors to every map.
+pub struct Maps {
+    settings: Slots<Settings>,
+    turnout: Slots<Turnout>,
+    vips: Slots<Vip>,
+    table: Slots<u64>,
+    nodes: Slots<Node>,
+    status: Slots<NodeStatus>,
+    plane: Slots<StatusPlane>,
+    keys: Slots<BeaconKey>,
+    memory: Slots<MemoryBucket>,
+    pins: Mutex<HashMap<MapData, u64, Raw<Pin>>>,
+    pins_fd: OwnedFd,
+    max_pins: u32,
+    pin_hints: PinHints,
+    reasons: PerCpuArray<MapData, ReasonCounts>,
+    node_counts: PerCpuArray<MapData, Raw<NodeCounts>>,
+    vip_counts: PerCpuArray<MapData, u64>,
+    events: Mutex<RingBuf<MapData>>,
+    events_fd: RawFd,
+    ports: Mutex<DevMap<MapData>>,
+}
+
+impl Maps {
+    /// Opens the maps that are pinned in `dir` (the layout-versioned directory).
+    ///
+    /// # Errors
+    /// [`OpenError`], naming the pin or map.
+    pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        Self::from_source(|map| {
+            let path = dir.join(map);
+            let data = MapData::from_pin(&path).map_err(|source| match &source {
+                MapError::SyscallError(SyscallError { io_error, .. })
+                    if io_error.kind() == io::ErrorKind::NotFound =>
+                {
+                    OpenError::Missing { path }
+                }
+                _ => OpenError::Map { map, source },
+            })?;
+            Map::from_map_data(data).map_err(|source| OpenError::Map { map, source })
+        })
+    }
+
+    /// Takes the maps of a loaded object.
+    pub(super) fn from_source(
+        mut source: impl FnMut(&'static str) -> Result<Map, OpenError>,
+    ) -> Result<Self, OpenError> {
+        let mut take = |map| source(map).map(|found| (map, found));
+        let pins: HashMap<MapData, u64, Raw<Pin>> = typed(take("PINS")?)?;
+        let (pins_fd, max_pins) = {
+            use aya::maps::IterableMap;
+            let data: &MapData = pins.map();
+            let clone = data.fd().as_fd().try_clone_to_owned();
+            let fd = clone.map_err(|error| OpenError::Map {
+                map: "PINS",
+                source: error.into(),
+            })?;
+            let info = data.info().map_err(|source| OpenError::Map {
+                map: "PINS",
+                source,
+            })?;
+            (fd, info.max_entries())
+        };
+        let hints = data_of(take("PIN_HINTS")?)?;
+        let pin_hints = PinHints::map(hints.fd().as_fd()).map_err(|error| OpenError::Map {
+            map: "PIN_HINTS",
+            source: error.into(),
+        })?;
+        let events: RingBuf<MapData> = typed(take("EVENTS")?)?;
+        Ok(Self {
+            settings: Slots::new(take("SETTINGS")?)?,
+            turnout: Slots::new(take("TURNOUT")?)?,
+            vips: Slots::new(take("VIPS")?)?,
+            table: Slots::new(take("TABLE")?)?,
+            nodes: Slots::new(take("NODES")?)?,
+            status: Slots::new(take("STATUS")?)?,
+            plane: Slots::new(take("PLANE")?)?,
+            keys: Slots::new(take("KEYS")?)?,
+            memory: Slots::new(take("MEMORY")?)?,
+            pins: Mutex::new(pins),
+            pins_fd,
+            max_pins,
+            pin_hints,
+            reasons: typed(take("REASONS")?)?,
+            node_counts: typed(take("NODE_COUNTS")?)?,
+            vip_counts: typed(take("VIP_COUNTS")?)?,
+            events_fd: events.as_raw_fd(),
+            events: Mutex::new(events),
+            ports: Mutex::new(typed(take("PORTS")?)?),
+        })
+    }
+
+    /// The controller's settings.
+    ///
+    /// # Errors
+    /// [`AccessError`], here as everywhere below: the kernel refused the system call.
+    pub fn settings(&self) -> Result<Settings, AccessError> {
+        self.settings.get(0)
+    }
+
+    /// Writes the settings.
+    pub fn set_settings(&self, settings: Settings) -> Result<(), AccessError> {
+        self.settings.set(0, settings)
+    }
+
+    /// Which table steers.
+    pub fn turnout(&self) -> Result<Turnout, AccessError> {
+        self.turnout.get(0)
+    }
+
+    /// Throws the switch: one store, seen by the next packet.
+    pub fn set_turnout(&self, turnout: Turnout) -> Result<(), AccessError> {
+        self.turnout.set(0, turnout)
+    }
+
+    /// Fills a generation of the steering table: the node of each slot. Slots beyond the slice get
+    /// no node.
+    pub fn set_table(&self, generation: u32, nodes: &[u16]) -> Result<(), AccessError> {
+        for slot in (0..TABLE_SLOTS).step_by(TABLE_PACK as usize) {
+            let mut element = 0;
+            for offset in 0..TABLE_PACK {
+                let node = nodes.get((slot + offset) as usize).copied().unwrap_or(0);
+                element |= u64::from(node) << (offset * 16);
+            }
+            self.table.set(table_place(generation, slot).0, element)?;
+        }
+        Ok(())
+    }
+
+    /// A generation of the steering table: the node of each slot.
+    pub fn table(&self, generation: u32) -> Result<Vec<u16>, AccessError> {
+        let mut nodes = Vec::with_capacity(TABLE_SLOTS as usize);
+        for slot in (0..TABLE_SLOTS).step_by(TABLE_PACK as usize) {
+            let element = self.table.get(table_place(generation, slot).0)?;
+            for offset in 0..TABLE_PACK.min(TABLE_SLOTS - slot) {
+                nodes.push((element >> (offset * 16)) as u16);
+            }
+        }
+        Ok(nodes)
+    }
+
+    /// The node that a generation of the table gives for one slot.
+    pub fn home(&self, generation: u32, slot: u32) -> Result<u16, AccessError> {
+        let (element, shift) = table_place(generation, slot);
+        Ok((self.table.get(element)? >> shift) as u16)
+    }
+
+    /// What the controller says of a node.
+    pub fn node(&self, id: u16) -> Result<Node, AccessError> {
+        self.nodes.get(id.into())
+    }
+
+    /// Says something of a node.
+    pub fn set_node(&self, id: u16, node: Node) -> Result<(), AccessError> {
+        self.nodes.set(id.into(), node)
+    }
+
+    /// What a node's beacons say.
+    pub fn status(&self, id: u16) -> Result<NodeStatus, AccessError> {
+        self.status.get(id.into())
+    }
+
+    /// Overwrites what a node's beacons said: for tests and `explain`; the program owns it.
+    pub fn set_status(&self, id: u16, status: NodeStatus) -> Result<(), AccessError> {
+        self.status.set(id.into(), status)
+    }
+
+    /// The status plane as a whole.
+    pub fn plane_status(&self) -> Result<StatusPlane, AccessError> {
+        self.plane.get(0)
+    }
+
+    /// Overwrites it: for tests and `explain`; the program owns it.
+    pub fn set_plane_status(&self, plane: StatusPlane) -> Result<(), AccessError> {
+        self.plane.set(0, plane)
+    }
+
+    /// A beacon key.
+    pub fn key(&self, id: u8) -> Result<BeaconKey, AccessError> {
+        self.keys.get(id.into())
+    }
+
+    /// Sets a beacon key.
+    pub fn set_key(&self, id: u8, key: BeaconKey) -> Result<(), AccessError> {
+        self.keys.set(id.into(), key)
+    }
+
+    /// Enters a service or status address.
+    ///
+    /// # Errors
+    /// [`AccessError`] of `VIPS` with [`MapError::OutOfBounds`] when the table has no place left
+    /// near its slot, which the limit on service addresses makes all but impossible.
+    pub fn insert_vip(&self, vip: Vip) -> Result<(), AccessError> {
+        let (found, free) = self.find_vip(vip.address, vip.port_be)?;
+        match found.or(free) {
+            Some(slot) => self.vips.set(slot, vip),
+            None => Err(self.vips.error(MapError::OutOfBounds {
+                index: vip_slot(vip.address, vip.port_be),
+                max_entries: VIP_SLOTS,
+            })),
+        }
+    }
+
+    /// Removes an address; returns whether it was there.
+    pub fn remove_vip(&self, address: Address, port_be: u16) -> Result<bool, AccessError> {
+        let (Some(slot), _) = self.find_vip(address, port_be)? else {
+            return Ok(false);
+        };
+        let removed = Vip {
+            purpose: VipUse::Removed as u8,
+            ..Vip::default()
+        };
+        self.vips.set(slot, removed)?;
+        Ok(true)
+    }
+
+    /// All service and status addresses.
+    pub fn vips(&self) -> Result<Vec<Vip>, AccessError> {
+        let all: Result<Vec<Vip>, _> = (0..VIP_SLOTS).map(|slot| self.vips.get(slot)).collect();
+        Ok(all?.into_iter().filter(is_in_use).collect())
+    }
+
+    /// The slot of an address, and the first slot where it could be entered.
+    fn find_vip(
+        &self,
+        address: Address,
+        port_be: u16,
+    ) -> Result<(Option<u32>, Option<u32>), AccessError> {
+        let start = vip_slot(address, port_be);
+        let mut free = None;
+        for probe in 0..VIP_PROBES {
+            let slot = (start + probe) % VIP_SLOTS;
+            let vip = self.vips.get(slot)?;
+            if vip.purpose == VipUse::Empty as u8 {
+                return Ok((None, free.or(Some(slot))));
+            } else if vip.purpose == VipUse::Removed as u8 {
+                free = free.or(Some(slot));
+            } else if vip.address == address && vip.port_be == port_be {
+                return Ok((Some(slot), free));
+            }
+        }
+        Ok((None, free))
+    }
+
+    /// A call's pin.
+    pub fn pin(&self, key: u64) -> Result<Option<Pin>, AccessError> {
+        match lock(&self.pins).get(&key, 0) {
+            Ok(Raw(pin)) => Ok(Some(pin)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(source) => Err(AccessError {
+                map: "PINS",
+                source,
+            }),
+        }
+    }
+
+    /// Makes a pin, unless the call has one.
+    pub fn insert_pin(&self, key: u64, pin: Pin) -> Result<Insertion, AccessError> {
+        const NO_EXIST: u64 = 1;
+        self.pin_hints.add(key);
+        let error = match lock(&self.pins).insert(key, Raw(pin), NO_EXIST) {
+            Ok(()) => return Ok(Insertion::Made),
+            Err(error) => error,
+        };
+        self.pin_hints.subtract(key);
+        match os_error(&error) {
+            Some(libc::EEXIST) => Ok(Insertion::Exists),
+            Some(libc::E2BIG | libc::ENOMEM) => Ok(Insertion::Full),
+            _ => Err(AccessError {
+                map: "PINS",
+                source: error,
+            }),
+        }
+    }
+
+    /// Overwrites a pin that exists; returns whether it did.
+    pub fn update_pin(&self, key: u64, pin: Pin) -> Result<bool, AccessError> {
+        const EXIST: u64 = 2;
+        match lock(&self.pins).insert(key, Raw(pin), EXIST) {
+            Ok(()) => Ok(true),
+            Err(error) if os_error(&error) == Some(libc::ENOENT) => Ok(false),
+            Err(source) => Err(AccessError {
+                map: "PINS",
+                source,
+            }),
+        }
+    }
+
+    /// Deletes a pin; returns whether there was one.
+    pub fn remove_pin(&self, key: u64) -> Result<bool, AccessError> {
+        match lock(&self.pins).remove(&key) {
+            Ok(()) => {
+                self.pin_hints.subtract(key);
+                Ok(true)
+            }
+            Err(error) if os_error(&error) == Some(libc::ENOENT) => Ok(false),
+            Err(source) => Err(AccessError {
+                map: "PINS",
+                source,
+            }),
+        }
+    }
+
+    /// The next few thousand pins of a walk over all of them. Pins made or deleted during the walk
+    /// may or may not be seen; all others are seen once.
+    pub fn pin_batch(&self, from: Option<Cursor>) -> Result<Batch<Pin>, AccessError> {
+        batch::read(self.pins_fd.as_fd(), from).map_err(|error| AccessError {
+            map: "PINS",
+            source: error.into(),
+        })
+    }
+
+    /// All pins. Ends after the first error.
+    pub fn pins(&self) -> impl Iterator<Item = Result<(u64, Pin), AccessError>> + '_ {
+        let mut at = Walk::Start;
+        std::iter::from_fn(move || {
+            let from = match at {
+                Walk::Start => None,
+                Walk::At(cursor) => Some(cursor),
+                Walk::End => return None,
+            };
+            let batch = self.pin_batch(from);
+            at = match &batch {
+                Ok(Batch {
+                    next: Some(next), ..
+                }) => Walk::At(*next),
+                Ok(Batch { next: None, .. }) | Err(_) => Walk::End,
+            };
+            Some(batch)
+        })
+        .flat_map(|batch| {
+            let (pins, error) = match batch {
+                Ok(batch) => (batch.entries, None),
+                Err(error) => (Vec::new(), Some(Err(error))),
+            };
+            pins.into_iter().map(Ok).chain(error)
+        })
+    }
+
+    /// How many pins there are, by the hints: exact but for insertions under way.
+    pub fn pin_count(&self) -> u64 {
+        self.pin_hints.total()
+    }
+
+    /// How many pins share this key's hint.
+    pub fn pin_hint(&self, key: u64) -> u64 {
+        self.pin_hints.get(key)
+    }
+
+    /// How many pins the map holds at most.
+    pub fn max_pins(&self) -> u32 {
+        self.max_pins
+    }
+
+    /// A bucket of the memory of new requests.
+    pub fn memory_bucket(&self, index: u32) -> Result<MemoryBucket, AccessError> {
+        self.memory.get(index)
+    }
+
+    /// Overwrites a bucket of the memory of new requests.
+    pub fn set_memory_bucket(&self, index: u32, bucket: MemoryBucket) -> Result<(), AccessError> {
+        self.memory.set(index, bucket)
+    }
+
+    /// Frames by reason, over all CPUs.
+    pub fn reasons(&self) -> Result<ReasonCounts, AccessError> {
+        let per_cpu = self.reasons.get(&0, 0).map_err(|source| AccessError {
+            map: "REASONS",
+            source,
+        })?;
+        let mut sum = [0; REASON_SLOTS];
+        for counts in per_cpu.iter() {
+            for (total, count) in sum.iter_mut().zip(counts) {
+                *total += count;
+            }
+        }
+        Ok(sum)
+    }
+
+    /// What was sent to a node, over all CPUs.
+    pub fn node_counts(&self, id: u16) -> Result<NodeCounts, AccessError> {
+        let per_cpu = self
+            .node_counts
+            .get(&id.into(), 0)
+            .map_err(|source| AccessError {
+                map: "NODE_COUNTS",
+                source,
+            })?;
+        let mut sum = NodeCounts::default();
+        for Raw(counts) in per_cpu.iter() {
+            sum.packets += counts.packets;
+            sum.bytes += counts.bytes;
+            sum.started += counts.started;
+            sum.pinned += counts.pinned;
+        }
+        Ok(sum)
+    }
+
+    /// Frames for a service address, by its place in the configuration, over all CPUs.
+    pub fn vip_count(&self, index: u32) -> Result<u64, AccessError> {
+        let per_cpu = self
+            .vip_counts
+            .get(&index, 0)
+            .map_err(|source| AccessError {
+                map: "VIP_COUNTS",
+                source,
+            })?;
+        Ok(per_cpu.iter().sum())
+    }
+
+    /// The next sampled event, taken from the ring.
+    pub fn next_event(&self) -> Option<Event> {
+        let mut ring = lock(&self.events);
+        let item = ring.next()?;
+        from_bytes(&item)
+    }
+
+    /// Becomes readable when events come.
+    pub fn events_fd(&self) -> RawFd {
+        self.events_fd
+    }
+
+    /// Sets the interface of a port.
+    pub fn set_port(&self, index: u32, ifindex: u32) -> Result<(), AccessError> {
+        lock(&self.ports)
+            .set(index, ifindex, None, 0)
+            .map_err(|error| {
+                let source = match error {
+                    aya::maps::xdp::XdpMapError::MapError(error) => error,
+                    other => io::Error::other(other).into(),
+                };
+                AccessError {
+                    map: "PORTS",
+                    source,
+                }
+            })
+    }
+
+    /// The interface of every port that has one.
+    pub fn ports(&self) -> Result<Vec<(u32, u32)>, AccessError> {
+        let ports = lock(&self.ports);
+        let mut found = Vec::new();
+        for index in 0..MAX_PORTS {
+            match ports.get(index, 0) {
+                Ok(value) => found.push((index, value.if_index)),
+                Err(MapError::KeyNotFound) => {}
+                Err(source) => {
+                    return Err(AccessError {
+                        map: "PORTS",
+                        source,
+                    });
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A walk over a hash map, batch by batch.
+#[derive(Clone, Copy)]
+enum Walk {
+    Start,
+    At(Cursor),
+    End,
+}
+
+/// An array of shared values.
+struct Slots<T: Shared> {
+    name: &'static str,
+    map: Mutex<Array<MapData, Raw<T>>>,
+}
+
+impl<T: Shared> Slots<T> {
+    fn new((name, map): (&'static str, Map)) -> Result<Self, OpenError> {
+        Ok(Self {
+            name,
+            map: Mutex::new(typed((name, map))?),
+        })
+    }
+
+    fn get(&self, index: u32) -> Result<T, AccessError> {
+        let value = lock(&self.map).get(&index, 0);
+        value
+            .map(|Raw(value)| value)
+            .map_err(|source| self.error(source))
+    }
+
+    fn set(&self, index: u32, value: T) -> Result<(), AccessError> {
+        lock(&self.map)
+            .set(index, Raw(value), 0)
+            .map_err(|source| self.error(source))
+    }
+
+    fn error(&self, source: MapError) -> AccessError {
+        AccessError {
+            map: self.name,
+            source,
+        }
+    }
+}
+
+fn is_in_use(vip: &Vip) -> bool {
+    vip.purpose != VipUse::Empty as u8 && vip.purpose != VipUse::Removed as u8
+}
+
+fn typed<T: TryFrom<Map, Error = MapError>>(
+    (map, found): (&'static str, Map),
+) -> Result<T, OpenError> {
+    T::try_from(found).map_err(|source| OpenError::Map { map, source })
+}
+
+fn data_of((map, found): (&'static str, Map)) -> Result<MapData, OpenError> {
+    match found {
+        Map::Array(data) => Ok(data),
+        _ => Err(OpenError::Map {
+            map,
+            source: MapError::InvalidMapType { map_type: 0 },
+        }),
+    }
+}
+
+/// Nothing here panics with a lock held, so a poisoned one is as good as any.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn os_error(error: &MapError) -> Option<i32> {
+    match error {
+        MapError::SyscallError(SyscallError { io_error, .. }) => io_error.raw_os_error(),
+        _ => None,
+    }
+}
+
+impl AsFd for Maps {
+    /// The map of pins: any of the maps' descriptors would do to keep them alive.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pins_fd.as_fd()
+    }
+}

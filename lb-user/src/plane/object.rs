@@ -1,0 +1,103 @@
+//! What lies in the BPF object: its bytes, its programs, and the shape of each of its maps.
+
+use aya::maps::MapType;
+use lb_common::maps::{
+    BeaconKey, EVENT_RING_LEN, MAX_KEYS, MAX_NODES, MAX_PORTS, MAX_VIPS, MEMORY_BUCKETS,
+    MemoryBucket, Node, NodeCounts, NodeStatus, PIN_HINTS, Pin, ReasonCounts, Settings,
+    StatusPlane, TABLE_ELEMENTS, Turnout, VIP_SLOTS, Vip,
+};
+
+/// The compiled programs, embedded. Kept in the repository, so that stable Rust alone builds this.
+pub static BYTES: &[u8] = aya::include_bytes_aligned!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../lb-ebpf/prebuilt/pointsman.bpf.o"
+));
+
+/// The program that steers.
+pub const STEERING: &str = "pointsman";
+/// The program that tells the time, by test run only.
+pub const CLOCK: &str = "pointsman_clock";
+
+/// `BPF_F_RDONLY_PROG`, which the kernel sets by itself on device maps.
+const READ_ONLY_TO_PROGRAMS: u32 = 1 << 7;
+/// `BPF_F_MMAPABLE`.
+const MMAPABLE: u32 = 1 << 10;
+
+/// The shape of a map: what must agree before a pinned map is adopted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shape {
+    /// The map's name, and the name of its pin.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: MapType,
+    /// Bytes of a key.
+    pub key_size: u32,
+    /// Bytes of a value.
+    pub value_size: u32,
+    /// Entries. `None`: chosen when the map is made.
+    pub entries: Option<u32>,
+    /// `BPF_F_*` flags, as the kernel reports them.
+    pub flags: u32,
+}
+
+const fn array<T>(name: &'static str, entries: u32) -> Shape {
+    Shape {
+        name,
+        kind: MapType::Array,
+        key_size: 4,
+        value_size: size_of::<T>() as u32,
+        entries: Some(entries),
+        flags: 0,
+    }
+}
+
+const fn per_cpu<T>(name: &'static str, entries: u32) -> Shape {
+    Shape {
+        kind: MapType::PerCpuArray,
+        ..array::<T>(name, entries)
+    }
+}
+
+/// Every map of the object.
+pub const MAPS: [Shape; 16] = [
+    array::<Settings>("SETTINGS", 1),
+    array::<Turnout>("TURNOUT", 1),
+    array::<Vip>("VIPS", VIP_SLOTS),
+    array::<u64>("TABLE", 2 * TABLE_ELEMENTS),
+    array::<Node>("NODES", MAX_NODES),
+    array::<NodeStatus>("STATUS", MAX_NODES),
+    array::<StatusPlane>("PLANE", 1),
+    array::<BeaconKey>("KEYS", MAX_KEYS),
+    Shape {
+        name: "PINS",
+        kind: MapType::Hash,
+        key_size: 8,
+        value_size: size_of::<Pin>() as u32,
+        entries: None,
+        flags: 0,
+    },
+    Shape {
+        flags: MMAPABLE,
+        ..array::<u64>("PIN_HINTS", PIN_HINTS)
+    },
+    array::<MemoryBucket>("MEMORY", MEMORY_BUCKETS),
+    per_cpu::<ReasonCounts>("REASONS", 1),
+    per_cpu::<NodeCounts>("NODE_COUNTS", MAX_NODES),
+    per_cpu::<u64>("VIP_COUNTS", MAX_VIPS),
+    Shape {
+        name: "EVENTS",
+        kind: MapType::RingBuf,
+        key_size: 0,
+        value_size: 0,
+        entries: Some(EVENT_RING_LEN),
+        flags: 0,
+    },
+    Shape {
+        name: "PORTS",
+        kind: MapType::DevMap,
+        key_size: 4,
+        value_size: 8,
+        entries: Some(MAX_PORTS),
+        flags: READ_ONLY_TO_PROGRAMS,
+    },
+];
