@@ -90,7 +90,15 @@ pub(crate) fn is_program(file: &Path) -> bool {
 
 /// The command as one would type it.
 pub(crate) fn line(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let program = command.get_program();
+    // The cargo that called this one is known to the user as cargo.
+    let is_ours = env::var_os("CARGO").is_some_and(|cargo| cargo == program);
+    let program = if is_ours {
+        OsStr::new("cargo")
+    } else {
+        program
+    };
+    let words = std::iter::once(program).chain(command.get_args());
     words
         .map(OsStr::to_string_lossy)
         .collect::<Vec<_>>()
