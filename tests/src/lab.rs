@@ -1,0 +1,34 @@
+//! Labs: a switch, a load balancer and access nodes, each in a network namespace of its own.
+//!
+//! ```text
+//!              switch            LB                     nodes
+//!            10.77.0.1       10.77.0.10           10.77.0.11, .12 …
+//!               │            VIP on its port        VIP on loopback
+//!             eth0              eth0                     eth0
+//!               │           XDP │                         │
+//!   ────────────┴───────────────┴─────────────────────────┴──────── bridge, with real multicast
+//! ```
+//! The lab is one-armed with direct server return, unless it is asked for a second bridge: the LB
+//! takes a frame in and sends it out of the same port, and the node answers the switch itself.
+//!
+//! Everything a lab makes bears the name `pm-<pid>-<number>-…` and lies in namespaces, so that labs
+//! neither meet each other nor the machine's own network. It is taken away on drop and on Ctrl-C;
+//! what a crash left behind goes when the next lab starts ([`held`]).
+
+mod bpffs;
+mod command;
+pub(crate) mod held;
+mod host;
+mod namespace;
+mod pass;
+mod process;
+mod sys;
+mod topology;
+
+pub use bpffs::Bpffs;
+pub use host::Host;
+pub use namespace::Namespace;
+pub use process::{Process, Signal, eventually, wait_until};
+pub(crate) use sys::cpus;
+pub use sys::{Scheduling, realtime_ns, run_on_cpu};
+pub use topology::{Arms, Lab, Plan};
