@@ -223,6 +223,6 @@ fn udp<W: Window>(
         payload: at + UDP_LEN,
         payload_len: len - UDP_LEN,
         destination,
-        port_be: ((header >> 16) as u16).to_be(),
+        port_be: (header >> 16) as u16,
     })
 }
