@@ -6,6 +6,8 @@
 //!
 //! - [`table`]: which node is home to a slot of the steering table.
 //! - [`keys`]: the key file's contents.
+//! - [`status`]: who is there, and who takes calls.
 
 pub mod keys;
+pub mod status;
 pub mod table;
