@@ -3,4 +3,5 @@
 //! [`plane`] is all that touches the kernel's BPF side, and the only module that writes maps.
 //! Everything else is built on it.
 
+pub mod netlink;
 pub mod plane;

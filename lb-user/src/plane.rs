@@ -2,15 +2,22 @@
 //!
 //! Nothing outside this module names aya.
 
+pub mod attach;
+pub mod bpffs;
 pub mod clock;
 pub mod load;
 pub mod maps;
 pub mod object;
+pub mod shape;
+pub mod site;
 pub mod test_run;
 
 mod batch;
 mod hints;
+mod links;
 mod raw;
+mod sys;
 
 pub use load::{LoadError, LoadOptions, Plane};
 pub use maps::{AccessError, Maps};
+pub use site::{Site, layout_dir};

@@ -18,6 +18,7 @@ use aya::programs::{ProgramError, Xdp};
 use aya_obj::programs::XdpAttachType;
 use lb_common::maps::Settings;
 
+use super::site::CLOCK_PIN;
 use super::test_run::{self, TestRunError};
 use super::{Plane, object};
 
@@ -98,8 +99,8 @@ impl Clock {
     /// # Errors
     /// [`ClockError`].
     pub fn open(dir: &Path, settings: &Settings) -> Result<Self, ClockError> {
-        let program =
-            Xdp::from_pin(dir.join("clock"), XdpAttachType::Interface).map_err(ClockError::Pin)?;
+        let program = Xdp::from_pin(dir.join(CLOCK_PIN), XdpAttachType::Interface)
+            .map_err(ClockError::Pin)?;
         if settings.jiffy_ns == 0 {
             return Err(ClockError::Silent);
         }

@@ -1,10 +1,14 @@
 //! Loading the object: programs into the kernel, maps made anew or taken over.
 
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
 use aya::programs::{Program, ProgramError, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use lb_common::maps::DEFAULT_MAX_PINS;
 
-use super::maps::{Maps, OpenError};
+use super::maps::{self, Maps, OpenError};
 use super::object;
 
 /// What is chosen when maps are made.
@@ -48,8 +52,10 @@ pub enum LoadError {
 /// The programs, loaded, and their maps. Attached to nothing; what is not pinned ends with this
 /// value.
 pub struct Plane {
-    pub(super) programs: Ebpf,
+    programs: Ebpf,
     maps: Maps,
+    /// The maps' descriptors, to pin them by.
+    descriptors: HashMap<&'static str, OwnedFd>,
 }
 
 impl Plane {
@@ -63,20 +69,50 @@ impl Plane {
         Self::from_loaded(loader.load(object::BYTES)?)
     }
 
+    /// Loads the programs over the maps that are pinned in `dir`, whose shapes have been checked.
+    pub(super) fn reuse(dir: &Path) -> Result<Self, LoadError> {
+        let mut loader = EbpfLoader::new();
+        for shape in &object::MAPS {
+            loader.map_pin_path(shape.name, dir.join(shape.name));
+        }
+        Self::from_loaded(loader.load(object::BYTES)?)
+    }
+
     fn from_loaded(mut programs: Ebpf) -> Result<Self, LoadError> {
-        let maps =
-            Maps::from_source(|map| programs.take_map(map).ok_or(OpenError::Absent { map }))?;
+        let mut descriptors = HashMap::new();
+        let maps = Maps::from_source(|name| {
+            let map = programs
+                .take_map(name)
+                .ok_or(OpenError::Absent { map: name })?;
+            let fd = maps::descriptor(name, &map)?.as_fd().try_clone_to_owned();
+            let fd = fd.map_err(|error| OpenError::Map {
+                map: name,
+                source: error.into(),
+            })?;
+            descriptors.insert(name, fd);
+            Ok(map)
+        })?;
         for name in [object::STEERING, object::CLOCK] {
             xdp(&mut programs, name)?
                 .load()
                 .map_err(|source| LoadError::Program { name, source })?;
         }
-        Ok(Self { programs, maps })
+        Ok(Self {
+            programs,
+            maps,
+            descriptors,
+        })
     }
 
     /// The maps.
     pub fn maps(&self) -> &Maps {
         &self.maps
+    }
+
+    /// A map's descriptor.
+    pub(super) fn map_fd(&self, map: &'static str) -> Result<BorrowedFd<'_>, LoadError> {
+        let fd = self.descriptors.get(map).ok_or(OpenError::Absent { map })?;
+        Ok(fd.as_fd())
     }
 
     /// One of the programs.

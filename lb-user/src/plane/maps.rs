@@ -4,11 +4,11 @@
 //! only serve aya's signatures.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use aya::maps::{Array, DevMap, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Array, DevMap, HashMap, Map, MapData, MapError, MapFd, PerCpuArray, RingBuf};
 use aya::sys::SyscallError;
 use lb_common::maps::{
     BeaconKey, Event, MAX_PORTS, MemoryBucket, Node, NodeCounts, NodeStatus, Pin, ReasonCounts,
@@ -132,11 +132,12 @@ impl Maps {
             })?;
             (fd, info.max_entries())
         };
-        let hints = data_of(take("PIN_HINTS")?)?;
-        let pin_hints = PinHints::map(hints.fd().as_fd()).map_err(|error| OpenError::Map {
-            map: "PIN_HINTS",
-            source: error.into(),
-        })?;
+        let (name, hints) = take("PIN_HINTS")?;
+        let pin_hints =
+            PinHints::map(descriptor(name, &hints)?.as_fd()).map_err(|error| OpenError::Map {
+                map: "PIN_HINTS",
+                source: error.into(),
+            })?;
         let events: RingBuf<MapData> = typed(take("EVENTS")?)?;
         Ok(Self {
             settings: Slots::new(take("SETTINGS")?)?,
@@ -580,11 +581,16 @@ fn typed<T: TryFrom<Map, Error = MapError>>(
     T::try_from(found).map_err(|source| OpenError::Map { map, source })
 }
 
-fn data_of((map, found): (&'static str, Map)) -> Result<MapData, OpenError> {
-    match found {
-        Map::Array(data) => Ok(data),
+/// The descriptor of a map, of the types that the object has.
+pub(super) fn descriptor<'a>(name: &'static str, map: &'a Map) -> Result<&'a MapFd, OpenError> {
+    match map {
+        Map::Array(data)
+        | Map::PerCpuArray(data)
+        | Map::HashMap(data)
+        | Map::RingBuf(data)
+        | Map::DevMap(data) => Ok(data.fd()),
         _ => Err(OpenError::Map {
-            map,
+            map: name,
             source: MapError::InvalidMapType { map_type: 0 },
         }),
     }
@@ -599,12 +605,5 @@ fn os_error(error: &MapError) -> Option<i32> {
     match error {
         MapError::SyscallError(SyscallError { io_error, .. }) => io_error.raw_os_error(),
         _ => None,
-    }
-}
-
-impl AsFd for Maps {
-    /// The map of pins: any of the maps' descriptors would do to keep them alive.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pins_fd.as_fd()
     }
 }

@@ -18,7 +18,8 @@ pub const STEERING: &str = "pointsman";
 /// The program that tells the time, by test run only.
 pub const CLOCK: &str = "pointsman_clock";
 
-/// `BPF_F_RDONLY_PROG`, which the kernel sets by itself on device maps.
+/// `BPF_F_RDONLY_PROG`: what the controller says, programs only read. The kernel sets it by itself on
+/// device maps.
 const READ_ONLY_TO_PROGRAMS: u32 = 1 << 7;
 /// `BPF_F_MMAPABLE`.
 const MMAPABLE: u32 = 1 << 10;
@@ -51,6 +52,14 @@ const fn array<T>(name: &'static str, entries: u32) -> Shape {
     }
 }
 
+/// An array that programs only read.
+const fn order<T>(name: &'static str, entries: u32) -> Shape {
+    Shape {
+        flags: READ_ONLY_TO_PROGRAMS,
+        ..array::<T>(name, entries)
+    }
+}
+
 const fn per_cpu<T>(name: &'static str, entries: u32) -> Shape {
     Shape {
         kind: MapType::PerCpuArray,
@@ -60,14 +69,14 @@ const fn per_cpu<T>(name: &'static str, entries: u32) -> Shape {
 
 /// Every map of the object.
 pub const MAPS: [Shape; 16] = [
-    array::<Settings>("SETTINGS", 1),
-    array::<Turnout>("TURNOUT", 1),
-    array::<Vip>("VIPS", VIP_SLOTS),
-    array::<u64>("TABLE", 2 * TABLE_ELEMENTS),
-    array::<Node>("NODES", MAX_NODES),
+    order::<Settings>("SETTINGS", 1),
+    order::<Turnout>("TURNOUT", 1),
+    order::<Vip>("VIPS", VIP_SLOTS),
+    order::<u64>("TABLE", 2 * TABLE_ELEMENTS),
+    order::<Node>("NODES", MAX_NODES),
     array::<NodeStatus>("STATUS", MAX_NODES),
     array::<StatusPlane>("PLANE", 1),
-    array::<BeaconKey>("KEYS", MAX_KEYS),
+    order::<BeaconKey>("KEYS", MAX_KEYS),
     Shape {
         name: "PINS",
         kind: MapType::Hash,
