@@ -1,5 +1,21 @@
-//! The thin edges between the daemons and the operating system.
+//! The thin edges between the daemons and the operating system, on tokio.
 //!
 //! - [`keys`]: reads the key file, if nobody else can.
+//! - [`interface`]: network interfaces by name.
+//! - [`multicast`]: the sockets of the status plane.
+//! - [`metrics`]: a page of numbers for Prometheus, and the server that hands it out.
+//! - [`shutdown`]: SIGTERM and SIGINT as a value to wait for.
+//! - [`systemd`]: tells the service manager what the daemon is about.
+//! - [`telemetry`]: where log lines go.
+//! - [`random`]: random bytes from the kernel.
+//!
+//! No protocol lives here: what the bytes mean is lb-proto's.
 
+pub mod interface;
 pub mod keys;
+pub mod metrics;
+pub mod multicast;
+pub mod random;
+pub mod shutdown;
+pub mod systemd;
+pub mod telemetry;
