@@ -3,7 +3,15 @@
 //! | module | question |
 //! |---|---|
 //! | [`lab`] | which machines are there, and how are they connected? |
+//! | [`daemons`] | how are the programs under test told what to do, and what do they say? |
+//! | [`traffic`] | who calls, and who answers? |
+//! | [`record`] | which messages came where, and when? |
+//! | [`stall`] | did the machine itself stand still meanwhile? |
+//! | [`demo`] | what does the whole look like at work? |
 
+pub mod daemons;
+pub mod demo;
 pub mod lab;
+pub mod record;
 pub mod stall;
 pub mod traffic;

@@ -141,6 +141,11 @@ impl Lab {
         &self.bridge
     }
 
+    /// How the LB is connected.
+    pub fn arms(&self) -> Arms {
+        self.plan.arms
+    }
+
     /// The LB's ports.
     pub fn lb_ports(&self) -> &'static [&'static str] {
         match self.plan.arms {

@@ -70,7 +70,7 @@ impl Switch {
         command.args(["-d", &load.talk.as_millis().to_string()]);
         // Calls that hang must not keep new ones from coming: that would hide an outage.
         command.args(["-l", &load.calls.max(1000).to_string()]);
-        command.args(["-recv_timeout", "12000"]);
+        command.args(["-recv_timeout", "8000"]);
         command.args([
             "-nostdin",
             "-f",

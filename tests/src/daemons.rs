@@ -1,0 +1,212 @@
+//! The daemons under test in a lab: their configuration, their start, and what their CLI says.
+
+mod files;
+mod programs;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use lb_common::maps::LAYOUT_VERSION;
+
+use crate::lab::{Lab, Process, eventually};
+
+pub use files::{BEACON_KEY_ID, CLUSTER, GROUP_V4, GROUP_V6, Settings, beacon_key, call_secret};
+pub use programs::program;
+
+/// How long a daemon may take to do what is asked of it. Generous: the machine may be busy.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A lab's daemons: one controller, and a redirect server on each node.
+#[derive(Debug)]
+pub struct Daemons<'lab> {
+    lab: &'lab Lab,
+    settings: Settings,
+    controller: PathBuf,
+    redirect: PathBuf,
+}
+
+impl<'lab> Daemons<'lab> {
+    /// Writes the configuration files into the lab's directory. Starts nothing.
+    ///
+    /// # Errors
+    /// The programs have not been built.
+    pub fn configure(lab: &'lab Lab, settings: Settings) -> Result<Self> {
+        files::write(lab, &settings)?;
+        let controller = program("pointsman")?;
+        let redirect = program("pointsman-redirect")?;
+        Ok(Self {
+            lab,
+            settings,
+            controller,
+            redirect,
+        })
+    }
+
+    /// Writes the files again, with other settings.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn reconfigure(&mut self, settings: Settings) -> Result<()> {
+        files::write(self.lab, &settings)?;
+        self.settings = settings;
+        Ok(())
+    }
+
+    /// What is configured.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The controller's configuration file.
+    pub fn controller_file(&self) -> PathBuf {
+        files::controller_file(self.lab)
+    }
+
+    /// Where the controller's maps are pinned.
+    pub fn pins(&self) -> PathBuf {
+        self.lab.bpffs().join(format!("v{LAYOUT_VERSION}"))
+    }
+
+    /// Starts the controller, and does not wait for anything.
+    ///
+    /// # Errors
+    /// The program is not there.
+    pub fn start_controller(&self) -> Result<Process> {
+        let mut command = self.controller_command("run");
+        command.env("NO_COLOR", "1");
+        Process::start(self.lab, "controller", command)
+    }
+
+    /// Starts a node's redirect server, and does not wait for anything.
+    ///
+    /// # Errors
+    /// The program is not there.
+    pub fn start_redirect(&self, node: u16) -> Result<Process> {
+        let mut command = self.lab.node(node).namespace.command(&self.redirect);
+        command
+            .arg("run")
+            .arg("--config")
+            .arg(files::redirect_file(self.lab, node));
+        command.env("NO_COLOR", "1");
+        Process::start(self.lab, &format!("redirect-{node}"), command)
+    }
+
+    /// A verb of the controller's CLI, with the lab's configuration, on the LB.
+    pub fn controller_command(&self, verb: &str) -> Command {
+        let mut command = self.lab.lb.namespace.command(&self.controller);
+        command
+            .arg(verb)
+            .arg("--config")
+            .arg(self.controller_file());
+        command
+    }
+
+    /// What a verb of the controller's CLI says with `--json`.
+    ///
+    /// # Errors
+    /// It fails, or says something else.
+    pub fn ask(&self, verb: &str) -> Result<serde_json::Value> {
+        let output = self.controller_command(verb).arg("--json").output()?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!(
+                "`pointsman {verb}` failed ({}): {}",
+                output.status,
+                said.trim()
+            );
+        }
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("`pointsman {verb} --json` does not print JSON"))
+    }
+
+    /// Waits until every node of `nodes` is `Up` and the others are not.
+    ///
+    /// # Errors
+    /// It does not come to that.
+    pub fn wait_for_nodes(&self, controller: &mut Process, nodes: &[u16]) -> Result<()> {
+        eventually(&format!("nodes {nodes:?} to be Up"), PATIENCE, || {
+            controller.expect_running()?;
+            Ok(self.nodes().is_ok_and(|states| {
+                states
+                    .iter()
+                    .all(|state| state.is_up() == nodes.contains(&state.node))
+                    && nodes
+                        .iter()
+                        .all(|node| states.iter().any(|state| state.node == *node))
+            }))
+        })
+        .with_context(|| match self.nodes() {
+            Ok(states) => format!("they are {states:?}{}", controller.last_words()),
+            Err(error) => format!("{error:#}{}", controller.last_words()),
+        })
+    }
+
+    /// How the data plane sees the nodes, from `pointsman nodes --json`.
+    ///
+    /// # Errors
+    /// There are no pinned maps yet.
+    pub fn nodes(&self) -> Result<Vec<NodeState>> {
+        NodeState::list(&self.ask("nodes")?)
+    }
+
+    /// Frames by reason, from `pointsman stats --json`.
+    ///
+    /// # Errors
+    /// There are no pinned maps yet.
+    pub fn reasons(&self) -> Result<Vec<(String, u64)>> {
+        let stats = self.ask("stats")?;
+        let reasons = stats
+            .get("reasons")
+            .context("`stats --json` has no `reasons`")?;
+        files::counts(reasons).context("`reasons` are not as expected")
+    }
+
+    /// The lab.
+    pub fn lab(&self) -> &'lab Lab {
+        self.lab
+    }
+}
+
+/// A node as `pointsman nodes` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeState {
+    /// Its id.
+    pub node: u16,
+    /// `Up`, `Stale` or `Down`.
+    pub liveness: String,
+    /// `Idle`, `Free`, `Busy` or `Draining`.
+    pub admission: String,
+}
+
+impl NodeState {
+    /// Whether the data plane takes it to be live.
+    pub fn is_up(&self) -> bool {
+        self.liveness == "Up"
+    }
+
+    fn list(json: &serde_json::Value) -> Result<Vec<Self>> {
+        let rows = json
+            .get("nodes")
+            .unwrap_or(json)
+            .as_array()
+            .context("no list of nodes")?;
+        let states = rows.iter().map(|row| {
+            let text = |key: &str| row.get(key).and_then(serde_json::Value::as_str);
+            Some(Self {
+                node: u16::try_from(row.get("id").or(row.get("node"))?.as_u64()?).ok()?,
+                liveness: text("liveness")?.to_owned(),
+                admission: text("admission").unwrap_or_default().to_owned(),
+            })
+        });
+        states
+            .collect::<Option<_>>()
+            .context("a row of `nodes --json` is not as expected")
+    }
+}
+
+/// Whether the controller's program is attached and pinned.
+pub fn is_attached(pins: &Path, port: &str) -> bool {
+    pins.join(format!("link-{port}")).exists()
+}

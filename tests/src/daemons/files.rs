@@ -1,0 +1,215 @@
+//! The daemons' configuration files in a lab.
+
+use std::fmt::Write as _;
+use std::fs::{self, Permissions};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use lb_common::siphash::SipKey;
+use serde_json::Value;
+
+use crate::lab::{Arms, Lab};
+
+/// The lab's cluster.
+pub const CLUSTER: u32 = 77;
+/// The group that beacons go to, IPv4.
+pub const GROUP_V4: &str = "239.255.77.1";
+/// The group that beacons go to, IPv6.
+pub const GROUP_V6: &str = "ff05::4d:1";
+/// The id of the key that beacons are under.
+pub const BEACON_KEY_ID: u8 = 1;
+
+/// Fixed, so that the same Call-IDs find the same homes in every run.
+const CALL_SECRET: [u8; 16] = *b"lab: call secret";
+const BEACON_KEY: [u8; 16] = *b"lab: beacon key ";
+
+/// The secret of the call key.
+pub fn call_secret() -> SipKey {
+    SipKey::from_bytes(CALL_SECRET)
+}
+
+/// The key of the beacons.
+pub fn beacon_key() -> SipKey {
+    SipKey::from_bytes(BEACON_KEY)
+}
+
+/// What a lab's daemons are told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Time between two beacons.
+    pub period: Duration,
+    /// Periods without a beacon after which a node is `Stale`.
+    pub hold_periods: u32,
+    /// Periods without a beacon after which the kernel says `Down`.
+    pub down_periods: u32,
+    /// The UDP port of the status plane.
+    pub status_port: u16,
+    /// Whether redirect servers ask their SIP server how it is.
+    pub probe: bool,
+    /// Calls that a node says it can take.
+    pub capacity: u32,
+    /// Groups that beacons go to.
+    pub groups: Vec<&'static str>,
+    /// Weights of nodes that are not 1.
+    pub weights: Vec<(u16, u32)>,
+    /// Nodes that are not configured.
+    pub left_out: Vec<u16>,
+    /// Lines to put before all others in `pointsman.toml`.
+    pub extra: String,
+}
+
+impl Default for Settings {
+    /// The fastest beacons that are worth while: 20 ms, and 60 ms until a silent node is `Stale`.
+    fn default() -> Self {
+        Self {
+            period: Duration::from_millis(20),
+            hold_periods: 3,
+            down_periods: 10,
+            status_port: 7700,
+            probe: false,
+            capacity: 100_000,
+            groups: vec![GROUP_V4],
+            weights: Vec::new(),
+            left_out: Vec::new(),
+            extra: String::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// Time without a beacon after which a node is `Stale`.
+    pub fn hold(&self) -> Duration {
+        self.period * self.hold_periods
+    }
+}
+
+pub(super) fn controller_file(lab: &Lab) -> PathBuf {
+    lab.directory().join("pointsman.toml")
+}
+
+pub(super) fn redirect_file(lab: &Lab, node: u16) -> PathBuf {
+    lab.directory().join(format!("redirect-{node}.toml"))
+}
+
+pub(super) fn write(lab: &Lab, settings: &Settings) -> Result<()> {
+    let keys = lab.directory().join("keys");
+    let text = format!(
+        "call {}\nbeacon {BEACON_KEY_ID} {}\n",
+        hexadecimal(&CALL_SECRET),
+        hexadecimal(&BEACON_KEY)
+    );
+    write_file(&keys, &text)?;
+    fs::set_permissions(&keys, Permissions::from_mode(0o600))?;
+    write_file(&controller_file(lab), &controller(lab, settings, &keys)?)?;
+    for node in lab.node_ids() {
+        write_file(
+            &redirect_file(lab, node),
+            &redirect(lab, settings, &keys, node)?,
+        )?;
+    }
+    Ok(())
+}
+
+fn write_file(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn controller(lab: &Lab, settings: &Settings, keys: &Path) -> Result<String> {
+    let mut text = format!(
+        "{extra}cluster = {CLUSTER}\nkeys = \"{keys}\"\nbpffs = \"{bpffs}\"\n\n\
+         [status]\ngroups = {groups:?}\nport = {port}\nperiod_ms = {period}\n\
+         hold_periods = {hold}\ndown_periods = {down}\n",
+        extra = settings.extra,
+        keys = keys.display(),
+        bpffs = lab.bpffs().display(),
+        groups = settings.groups,
+        port = settings.status_port,
+        period = settings.period.as_millis(),
+        hold = settings.hold_periods,
+        down = settings.down_periods,
+    );
+    for port in lab.lb_ports() {
+        write!(
+            text,
+            "\n[[interface]]\nname = \"{port}\"\nmode = \"native\"\n"
+        )?;
+    }
+    for vip in [lab.vip_v4(), lab.vip_v6()] {
+        write!(
+            text,
+            "\n[[vip]]\naddress = \"{}\"\nport = {}\n",
+            vip.ip(),
+            vip.port()
+        )?;
+    }
+    for node in lab
+        .node_ids()
+        .filter(|node| !settings.left_out.contains(node))
+    {
+        let address = lab.node(node).v4;
+        write!(text, "\n[[node]]\nid = {node}\naddress = \"{address}\"\n")?;
+        if let Some((_, weight)) = settings.weights.iter().find(|(of, _)| *of == node) {
+            writeln!(text, "weight = {weight}")?;
+        }
+        if lab.arms() == Arms::Two {
+            writeln!(text, "interface = \"{}\"", lab.lb_port_to_nodes())?;
+        }
+    }
+    text.push_str("\n[metrics]\nlisten = \"127.0.0.1:9464\"\n");
+    Ok(text)
+}
+
+fn redirect(lab: &Lab, settings: &Settings, keys: &Path, node: u16) -> Result<String> {
+    let directory = lab.directory().join(format!("redirect-{node}"));
+    fs::create_dir_all(&directory)?;
+    let server: SocketAddr = lab.vip_v4();
+    Ok(format!(
+        "cluster = {CLUSTER}\nnode = {node}\nkeys = \"{keys}\"\nstate_dir = \"{state}\"\n\n\
+         [beacon]\ngroups = {groups:?}\nport = {port}\ninterface = \"eth0\"\n\
+         period_ms = {period}\nhold_periods = {hold}\n\n\
+         [sip]\nserver = \"{server}\"\nprobe_ms = 200\n{probe}\n\
+         [capacity]\ncalls = {capacity}\n\n\
+         [admin]\nsocket = \"{state}/redirect.sock\"\n",
+        keys = keys.display(),
+        state = directory.display(),
+        groups = settings.groups,
+        port = settings.status_port,
+        period = settings.period.as_millis(),
+        hold = settings.hold_periods,
+        probe = if settings.probe {
+            ""
+        } else {
+            "probe = false\n"
+        },
+        capacity = settings.capacity,
+    ))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads `{"home": 5, …}` or `[{"reason": "home", "packets": 5}, …]`.
+pub(super) fn counts(json: &Value) -> Option<Vec<(String, u64)>> {
+    match json {
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, count)| Some((name.clone(), count.as_u64()?)))
+            .collect(),
+        Value::Array(rows) => rows
+            .iter()
+            .map(|row| {
+                let name = row.get("reason").or(row.get("name"))?.as_str()?;
+                let count = row
+                    .get("packets")
+                    .or(row.get("frames"))
+                    .or(row.get("count"))?;
+                Some((name.to_owned(), count.as_u64()?))
+            })
+            .collect(),
+        _ => None,
+    }
+}

@@ -1,0 +1,81 @@
+//! The demo: a fleet in network namespaces, real calls, and things that go wrong.
+//!
+//! It measures first what the machine carries without a load balancer, then sends calls through the
+//! LB at that rate, kills a node's daemons and the controller meanwhile, and tells from the
+//! recordings of every port what became of each call. Every promise has a line in the report that
+//! says whether it was kept.
+
+mod args;
+mod baseline;
+mod fates;
+mod report;
+mod screen;
+mod show;
+
+use std::fs;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::daemons::{Daemons, Settings};
+use crate::lab::{Arms, Lab, Plan};
+
+pub use args::Args;
+use report::Report;
+
+/// Nodes in the demo.
+const NODES: u16 = 3;
+/// The node whose daemons are killed.
+const KILLED: u16 = 2;
+/// The node that runs Kamailio. The others run SIPp.
+const KAMAILIO: u16 = 3;
+
+/// Runs it. The exit code says whether every promise was kept.
+///
+/// # Errors
+/// Something is missing on this machine, or a program ended that was not to end.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    screen::introduce(args);
+    let lab = Lab::start(Plan {
+        nodes: NODES,
+        arms: Arms::One,
+    })?;
+    let result = run_in(&lab, args);
+    if let Some(logs) = &args.logs {
+        keep_logs(&lab, logs)?;
+    }
+    let report = result?;
+    report.print();
+    if let Some(file) = &args.json {
+        let json = serde_json::to_string_pretty(&report)?;
+        fs::write(file, json + "\n").with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(if report.all_kept() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn run_in(lab: &Lab, args: &Args) -> Result<Report> {
+    let settings = Settings {
+        probe: true,
+        ..Settings::default()
+    };
+    let daemons = Daemons::configure(lab, settings)?;
+    let baseline = baseline::measure(lab, args)?;
+    let evidence = show::run(&daemons, args, &baseline)?;
+    Ok(Report::new(&baseline, &evidence))
+}
+
+/// Copies logs and configuration out of the lab's directory before it goes.
+fn keep_logs(lab: &Lab, to: &std::path::Path) -> Result<()> {
+    fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
+    for entry in fs::read_dir(lab.directory())? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}

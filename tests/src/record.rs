@@ -1,0 +1,17 @@
+//! Recorders: which messages came to which machine of the lab, and when.
+//!
+//! A recorder listens on machines' ports, below their network stack, so that it sees what arrives
+//! there whether or not anybody is alive to take it. It notes every SIP message (call, method,
+//! sequence number, kernel's time of arrival) and every beacon. Frames that it could not take in
+//! time are counted, and a count other than zero makes the recording worthless: check
+//! [`Tape::dropped`].
+
+mod calls;
+mod packet_socket;
+mod recorder;
+mod sighting;
+
+pub use calls::{CallTrace, Calls, Visit};
+pub use packet_socket::{PacketSocket, Received};
+pub use recorder::{KeptFrame, Recorder, Tape};
+pub use sighting::{BeaconSighting, CallHash, Kind, Sighting};
