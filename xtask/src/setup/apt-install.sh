@@ -30,9 +30,7 @@ done
 DEBIAN_FRONTEND=noninteractive apt-get install --yes -qq --no-install-recommends \
     -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=120 "$@" >&2
 
+# update-rc.d speaks for systemd, too.
 for service in $new_services; do
-    update-rc.d "$service" disable >&2 || true
-    if command -v deb-systemd-helper >/dev/null; then
-        deb-systemd-helper disable "$service.service" >&2 || true
-    fi
+    update-rc.d "$service" disable >&2
 done
