@@ -24,7 +24,9 @@ pub(crate) struct Call {
 /// The call that a message belongs to. `None` for what is no SIP (keep-alives, STUN, noise) and for
 /// SIP without a Call-ID.
 pub(crate) fn call(message: &[u8], secret: SipKey) -> Option<Call> {
-    let start = message.iter().position(|byte| !matches!(byte, b'\r' | b'\n'))?;
+    let start = message
+        .iter()
+        .position(|byte| !matches!(byte, b'\r' | b'\n'))?;
     let message_proper = message.get(start..)?;
     // The kernel's reader calls everything else "not SIP": it is not searched for what may look
     // like a Call-ID by chance.
@@ -32,7 +34,11 @@ pub(crate) fn call(message: &[u8], secret: SipKey) -> Option<Call> {
         return None;
     }
     let (key, call_id) = strictly(message, secret).or_else(|| leniently(message, secret))?;
-    Some(Call { key, call_id, method: method_of(message_proper) })
+    Some(Call {
+        key,
+        call_id,
+        method: method_of(message_proper),
+    })
 }
 
 fn strictly(message: &[u8], secret: SipKey) -> Option<(u64, Range<usize>)> {
@@ -72,8 +78,12 @@ pub(crate) fn standing(message: &[u8], method: Method) -> Standing {
 /// Whether the first To header has a tag, whatever ends the lines and however long it is. A message
 /// without To has none: what it asks for is new, as far as anybody can tell.
 fn has_to_tag_leniently(message: &[u8]) -> bool {
-    let start = message.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
-    let Some(header) = start.and_then(|start| message.get(start..)) else { return false };
+    let start = message
+        .iter()
+        .position(|byte| !matches!(byte, b'\r' | b'\n'));
+    let Some(header) = start.and_then(|start| message.get(start..)) else {
+        return false;
+    };
     let mut lines = header.split_inclusive(|byte| *byte == b'\n').skip(1);
     let Some(first) = lines
         .by_ref()
@@ -104,11 +114,12 @@ fn has_tag<'a>(value: impl Iterator<Item = &'a u8>) -> bool {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if quoted => escaped = true,
-            b'"' if !in_angles => quoted = !quoted,
+            b'"' if quoted => quoted = false,
             _ if quoted => {}
-            b'>' => in_angles = false,
+            b'>' if in_angles => in_angles = false,
             _ if in_angles => {}
-            b'<' => in_angles = true,
+            b'"' => (quoted, parameter) = (true, None),
+            b'<' => (in_angles, parameter) = (true, None),
             b';' => parameter = Some(Vec::new()),
             b'=' => {
                 let name = parameter.take().unwrap_or_default();
@@ -144,9 +155,18 @@ mod tests {
             ("BYE x SIP/2.0\r\nCall-ID: a@b\r\n\r\n".to_owned(), "a@b"),
             ("\r\n\r\nBYE x SIP/2.0\r\ni: a@b\r\n\r\n".to_owned(), "a@b"),
             ("BYE x SIP/2.0\nCall-ID: a@b\n\n".to_owned(), "a@b"),
-            ("BYE x SIP/2.0\r\nCall-ID:\r\n a@b\r\n\r\n".to_owned(), "a@b"),
-            (format!("BYE x SIP/2.0\r\nCall-ID: {long}\r\n\r\n"), long.as_str()),
-            (format!("BYE x SIP/2.0\r\nSubject: {long}\r\n{long}: y\r\ni: a@b\r\n\r\n"), "a@b"),
+            (
+                "BYE x SIP/2.0\r\nCall-ID:\r\n a@b\r\n\r\n".to_owned(),
+                "a@b",
+            ),
+            (
+                format!("BYE x SIP/2.0\r\nCall-ID: {long}\r\n\r\n"),
+                long.as_str(),
+            ),
+            (
+                format!("BYE x SIP/2.0\r\nSubject: {long}\r\n{long}: y\r\ni: a@b\r\n\r\n"),
+                "a@b",
+            ),
         ] {
             let call = call(message.as_bytes(), SECRET).expect(&message);
             assert_eq!(&message[call.call_id.clone()], expected);
@@ -158,17 +178,31 @@ mod tests {
     #[test]
     fn what_is_no_sip_has_no_call() {
         let stun = b"\x00\x01\x00\x08\x21\x12\xa4\x42\ni:chance\n\n";
-        for message in [&b"\r\n\r\n"[..], b"\r\n", b"", b"\0", stun, b"\r\n\xff\ni: a\n\n"] {
+        for message in [
+            &b"\r\n\r\n"[..],
+            b"\r\n",
+            b"",
+            b"\0",
+            stun,
+            b"\r\n\xff\ni: a\n\n",
+        ] {
             assert_eq!(call_id(message), None, "{message:?}");
         }
-        assert_eq!(call_id(b"OPTIONS x SIP/2.0\r\nTo: y\r\n\r\nCall-ID: body\r\n"), None);
+        assert_eq!(
+            call_id(b"OPTIONS x SIP/2.0\r\nTo: y\r\n\r\nCall-ID: body\r\n"),
+            None
+        );
     }
 
     #[test]
     fn standing_is_told_from_method_and_tag() {
         for (start, to, expected) in [
             ("INVITE x SIP/2.0", "To: <sip:b@c>", Standing::NewCall),
-            ("INVITE x SIP/2.0", "To: <sip:b@c>;tag=1", Standing::Existing),
+            (
+                "INVITE x SIP/2.0",
+                "To: <sip:b@c>;tag=1",
+                Standing::Existing,
+            ),
             ("INVITE x SIP/2.0", "Subject: none", Standing::NewCall),
             ("REGISTER x SIP/2.0", "t: sip:b@c", Standing::NewRequest),
             ("REGISTER x SIP/2.0", "t: sip:b@c;tag=1", Standing::Existing),
@@ -178,7 +212,11 @@ mod tests {
             for end in ["\r\n", "\n"] {
                 let message = format!("{start}{end}{to}{end}Call-ID: a{end}{end}");
                 let method = method_of(message.as_bytes());
-                assert_eq!(standing(message.as_bytes(), method), expected, "{message:?}");
+                assert_eq!(
+                    standing(message.as_bytes(), method),
+                    expected,
+                    "{message:?}"
+                );
             }
         }
     }
@@ -187,17 +225,25 @@ mod tests {
     fn a_tag_behind_a_very_long_uri_is_found() {
         let uri = "b".repeat(2_000);
         let message = format!("INVITE x SIP/2.0\r\nTo: <sip:{uri}>;tag=1\r\nCall-ID: a\r\n\r\n");
-        assert_eq!(standing(message.as_bytes(), Method::Invite), Standing::Existing);
+        assert_eq!(
+            standing(message.as_bytes(), Method::Invite),
+            Standing::Existing
+        );
         let message = format!("INVITE x SIP/2.0\r\nTo: <sip:{uri};tag=1>\r\nCall-ID: a\r\n\r\n");
-        assert_eq!(standing(message.as_bytes(), Method::Invite), Standing::NewCall);
+        assert_eq!(
+            standing(message.as_bytes(), Method::Invite),
+            Standing::NewCall
+        );
     }
 
     /// Pieces that To headers are made of, so that random ones are often nearly right.
     fn piece() -> impl Strategy<Value = &'static str> {
-        proptest::sample::select(&[
-            "<", ">", "\"", "\\", ";", "=", "tag", "TAG", " ", "\t", "\r\n ", "sip:b@c", "x", "t",
-            ":", "ag", ",",
-        ][..])
+        proptest::sample::select(
+            &[
+                "<", ">", "\"", "\\", ";", "=", "tag", "TAG", " ", "\t", "\r\n ", "sip:b@c", "x",
+                "t", ":", "ag", ",",
+            ][..],
+        )
     }
 
     proptest! {

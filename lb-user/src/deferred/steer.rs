@@ -81,16 +81,16 @@ pub fn steer<F: Fleet, R: Records>(
     }
 }
 
-fn by_client<F: Fleet>(
-    fleet: &F,
-    turnout: u64,
-    client: SocketAddr,
-    secret: SipKey,
-) -> Steering {
+fn by_client<F: Fleet>(fleet: &F, turnout: u64, client: SocketAddr, secret: SipKey) -> Steering {
     let key = client_key(client, secret);
     let Choice { node, reason, .. } =
         choose(fleet, key, Standing::Existing, turnout, NO_NODE, NO_NODE);
-    Steering { node, reason, call_id: None, key }
+    Steering {
+        node,
+        reason,
+        call_id: None,
+        key,
+    }
 }
 
 /// The key of what can only be told apart by where it comes from.
@@ -109,7 +109,11 @@ fn by_call<F: Fleet, R: Records>(
     payload: &[u8],
     call: Call,
 ) -> Result<Steering, R::Error> {
-    let Call { key, call_id, method } = call;
+    let Call {
+        key,
+        call_id,
+        method,
+    } = call;
     let now = fleet.now();
     let pinned = pinned(records, key, method, now)?;
     let remembered = remembered(records, key, now, fleet.settings().remember)?;
@@ -120,7 +124,12 @@ fn by_call<F: Fleet, R: Records>(
     };
     let choice = choose(fleet, key, standing, turnout, pinned, remembered);
     let (node, reason) = carry_out(records, choice, key, standing, now)?;
-    Ok(Steering { node, reason, call_id: Some(call_id), key })
+    Ok(Steering {
+        node,
+        reason,
+        call_id: Some(call_id),
+        key,
+    })
 }
 
 /// Makes the pin that the choice asks for, or remembers the choice.
@@ -132,13 +141,23 @@ fn carry_out<R: Records>(
     now: u64,
 ) -> Result<(u16, Reason), R::Error> {
     if choice.pin {
-        let pin = Pin { node: choice.node, flags: 0, reserved: 0, created: now, last_seen: now };
+        let pin = Pin {
+            node: choice.node,
+            flags: 0,
+            reserved: 0,
+            created: now,
+            last_seen: now,
+        };
         if !records.insert_pin(key, pin)? {
             // The kernel may have been faster with a copy of the same message: its choice counts.
             if let Some(pin) = records.pin(key)? {
                 return Ok((pin.node, Reason::Pinned));
             }
-            let node = if choice.fallback == NO_NODE { choice.node } else { choice.fallback };
+            let node = if choice.fallback == NO_NODE {
+                choice.node
+            } else {
+                choice.fallback
+            };
             remember(records, key, node, now)?;
             return Ok((node, Reason::PinsFull));
         }
@@ -154,27 +173,37 @@ fn carry_out<R: Records>(
 /// Between reading and writing, a message of the same call may pass in the kernel and its mark on
 /// the pin be lost; so nothing is written that would say nothing new.
 fn pinned<R: Records>(records: &R, key: u64, method: Method, now: u64) -> Result<u16, R::Error> {
-    let Some(pin) = records.pin(key)? else { return Ok(NO_NODE) };
+    let Some(pin) = records.pin(key)? else {
+        return Ok(NO_NODE);
+    };
     let flags = match method {
         Method::Ack => Pin::CONFIRMED,
         Method::Bye | Method::Cancel => Pin::ENDED,
         Method::Response | Method::Invite | Method::InDialogOnly | Method::Other => 0,
     };
-    let after = Pin { flags: pin.flags | flags, last_seen: now, ..pin };
+    let after = Pin {
+        flags: pin.flags | flags,
+        last_seen: now,
+        ..pin
+    };
     if after != pin {
         records.update_pin(key, after)?;
     }
     Ok(pin.node)
 }
 
-fn remembered<R: Records>(
-    records: &R,
-    key: u64,
-    now: u64,
-    remember: u64,
-) -> Result<u16, R::Error> {
+/// Userspace derives its jiffies and may be a tick behind the kernel's: what the kernel has just
+/// remembered must not look as if it lay in the future, which wraps around to very old.
+const CLOCK_SLACK: u64 = 64;
+
+fn remembered<R: Records>(records: &R, key: u64, now: u64, remember: u64) -> Result<u16, R::Error> {
     let entry = memory::find(&records.bucket(memory::bucket_of(key))?, key);
-    Ok(if memory::age(entry, now) <= remember { memory::node_of(entry) } else { NO_NODE })
+    let age = memory::age(entry, now + CLOCK_SLACK);
+    Ok(if age <= remember + CLOCK_SLACK {
+        memory::node_of(entry)
+    } else {
+        NO_NODE
+    })
 }
 
 fn remember<R: Records>(records: &R, key: u64, node: u16, now: u64) -> Result<(), R::Error> {

@@ -1,0 +1,3 @@
+//! Where would this packet go, and why?
+
+pub mod stack;
