@@ -38,8 +38,8 @@ impl SocketOption {
 
     /// Sets the option.
     pub(super) fn set(self, socket: &impl AsFd, value: libc::c_int) -> io::Result<()> {
-        // SAFETY: the kernel reads one `c_int`, which outlives the call.
         #[expect(unsafe_code, reason = "setsockopt(2)")]
+        // SAFETY: the kernel reads one `c_int`, which outlives the call.
         let result = unsafe {
             libc::setsockopt(
                 socket.as_fd().as_raw_fd(),
@@ -79,8 +79,8 @@ pub(super) fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<Recei
         iov_base: buffer.as_mut_ptr().cast(),
         iov_len: buffer.len(),
     };
-    // SAFETY: all zeros is a message header without anything.
     #[expect(unsafe_code, reason = "msghdr has private padding on some platforms")]
+    // SAFETY: all zeros is a message header without anything.
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
     header.msg_name = name.as_mut_ptr().cast();
     header.msg_namelen = name.len() as libc::socklen_t;
@@ -88,8 +88,8 @@ pub(super) fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<Recei
     header.msg_iovlen = 1;
     header.msg_control = control.as_mut_ptr().cast();
     header.msg_controllen = control.len();
-    // SAFETY: the header's pointers are to live buffers of the lengths given beside them.
     #[expect(unsafe_code, reason = "recvmsg(2)")]
+    // SAFETY: the header's pointers are to live buffers of the lengths given beside them.
     let result = unsafe {
         libc::recvmsg(
             socket.as_fd().as_raw_fd(),
@@ -208,11 +208,8 @@ pub(super) fn send_frame(socket: &impl AsFd, ifindex: u32, frame: &[u8]) -> io::
         sll_halen: 6,
         sll_addr: link,
     };
+    #[expect(unsafe_code, reason = "sendto(2), to a link address")]
     // SAFETY: frame and address outlive the call, and their lengths are given.
-    #[expect(
-        unsafe_code,
-        reason = "sendto(2) with an address that std does not know"
-    )]
     let result = unsafe {
         libc::sendto(
             socket.as_fd().as_raw_fd(),
@@ -245,9 +242,9 @@ pub(super) fn mtu(socket: &impl AsFd, ifindex: u32) -> io::Result<u32> {
         ..InterfaceRequest::default()
     };
     for command in [libc::SIOCGIFNAME, libc::SIOCGIFMTU] {
+        #[expect(unsafe_code, reason = "ioctl(2)")]
         // SAFETY: the request has the layout and the length of `struct ifreq`, of which both
         // commands read and write at most all.
-        #[expect(unsafe_code, reason = "ioctl(2)")]
         let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), command, &raw mut request) };
         check(result as isize)?;
     }
@@ -273,8 +270,8 @@ mod tests {
             events: libc::POLLIN,
             revents: 0,
         };
-        // SAFETY: one descriptor to poll, which outlives the call.
         #[expect(unsafe_code, reason = "poll(2)")]
+        // SAFETY: one descriptor to poll, which outlives the call.
         let ready = unsafe { libc::poll(&raw mut poll, 1, 5_000) };
         assert_eq!(ready, 1, "nothing came");
     }

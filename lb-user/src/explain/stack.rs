@@ -154,7 +154,7 @@ impl Incomplete {
             .unwrap_or(0)
             .max(end);
         let past_end = self.len.is_some_and(|len| reaches > len);
-        let ragged = fragment.more && (bytes.len() % 8 != 0 || bytes.is_empty());
+        let ragged = fragment.more && (!bytes.len().is_multiple_of(8) || bytes.is_empty());
         if overlaps || contradicts || past_end || ragged || end > MAX_LEN {
             return Progress::Broken;
         }
