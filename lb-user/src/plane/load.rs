@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use aya::programs::{Program, ProgramError, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
@@ -53,7 +54,7 @@ pub enum LoadError {
 /// value.
 pub struct Plane {
     programs: Ebpf,
-    maps: Maps,
+    maps: Arc<Maps>,
     /// The maps' descriptors, to pin them by.
     descriptors: HashMap<&'static str, OwnedFd>,
 }
@@ -99,7 +100,7 @@ impl Plane {
         }
         Ok(Self {
             programs,
-            maps,
+            maps: Arc::new(maps),
             descriptors,
         })
     }
@@ -123,9 +124,9 @@ impl Plane {
         }
     }
 
-    /// The maps alone, once nothing of the programs is needed any more.
-    pub fn into_maps(self) -> Maps {
-        self.maps
+    /// The maps, for tasks of their own.
+    pub fn shared_maps(&self) -> Arc<Maps> {
+        self.maps.clone()
     }
 }
 

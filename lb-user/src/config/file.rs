@@ -1,0 +1,122 @@
+//! The file as it is written: every value with its place, so that it can be pointed at.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::problem::Problem;
+use crate::plane::attach::XdpMode;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) cluster: Spanned<i64>,
+    pub(super) keys: PathBuf,
+    pub(super) bpffs: Option<Spanned<PathBuf>>,
+    pub(super) status: Option<Spanned<Status>>,
+    #[serde(default, rename = "interface")]
+    pub(super) interfaces: Vec<Interface>,
+    #[serde(default, rename = "vip")]
+    pub(super) vips: Vec<Spanned<Vip>>,
+    #[serde(default, rename = "node")]
+    pub(super) nodes: Vec<Node>,
+    #[serde(default)]
+    pub(super) pins: Pins,
+    #[serde(default)]
+    pub(super) table: Table,
+    pub(super) metrics: Option<Metrics>,
+    #[serde(default)]
+    pub(super) events: Events,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Status {
+    pub(super) groups: Vec<Spanned<IpAddr>>,
+    pub(super) port: Option<Spanned<i64>>,
+    pub(super) period_ms: Option<Spanned<i64>>,
+    pub(super) hold_periods: Option<Spanned<i64>>,
+    pub(super) down_periods: Option<Spanned<i64>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Interface {
+    pub(super) name: Spanned<String>,
+    #[serde(default)]
+    pub(super) mode: Mode,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Mode {
+    #[default]
+    Auto,
+    Native,
+    Generic,
+}
+
+impl From<Mode> for XdpMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Auto => Self::Auto,
+            Mode::Native => Self::Native,
+            Mode::Generic => Self::Generic,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Vip {
+    pub(super) address: Spanned<IpAddr>,
+    pub(super) port: Option<Spanned<i64>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Node {
+    pub(super) id: Spanned<i64>,
+    pub(super) address: Spanned<IpAddr>,
+    pub(super) weight: Option<Spanned<i64>>,
+    pub(super) mac: Option<Spanned<String>>,
+    pub(super) interface: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) silent: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pins {
+    pub(super) max: Option<Spanned<i64>>,
+    pub(super) session_limit_s: Option<Spanned<i64>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Table {
+    pub(super) drain_s: Option<Spanned<i64>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Metrics {
+    pub(super) listen: SocketAddr,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Events {
+    pub(super) sample: Option<Spanned<i64>>,
+}
+
+/// Reads the text as far as its form goes.
+pub(super) fn parse(text: &str) -> Result<File, Problem> {
+    toml::from_str(text).map_err(|error: toml::de::Error| Problem {
+        at: error.span(),
+        what: error.message().trim_end().to_owned(),
+        help: None,
+    })
+}
