@@ -172,6 +172,8 @@ impl Node {
     pub const SILENT: u32 = 4;
     /// `down_at` or `blocked_until` may matter.
     pub const JUDGED: u32 = 8;
+    /// No longer in the configuration: it keeps the calls it has, until the old table has drained.
+    pub const LEAVING: u32 = 16;
     /// What all nodes have that are steered to without a second thought.
     pub const PLAIN: u32 = Self::CONFIGURED | Self::REACHABLE;
 }
