@@ -1,9 +1,18 @@
 //! Traffic: SIPp as the switch, SIPp and Kamailio as nodes' SIP servers, and hand-made messages.
 
+mod ear;
+pub mod frame;
 mod kamailio;
+mod message;
+mod packets;
 mod server;
 mod switch;
+mod voice;
 
+pub use ear::{Ears, Heard};
 pub use kamailio::start as start_kamailio;
+pub use message::Call;
+pub use packets::{Client, Stream};
 pub use server::start as start_sipp_server;
 pub use switch::{CallLoad, CallStats, Switch};
+pub use voice::Voice;

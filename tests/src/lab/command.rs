@@ -1,5 +1,6 @@
 //! Commands of the system (`ip`, `ethtool`, `mount` …), with errors that say what was asked of whom.
 
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -14,7 +15,9 @@ pub(super) fn run(program: &str, words: &str) -> Result<String> {
 /// Runs a command to its end and gives what it printed.
 pub(super) fn output(command: &mut Command) -> Result<String> {
     let shown = shown(command);
+    // In a group of its own: Ctrl-C must not end what takes the lab down.
     let output = command
+        .process_group(0)
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("cannot start `{shown}`: is it installed?"))?;
