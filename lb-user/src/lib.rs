@@ -3,8 +3,12 @@
 //! [`plane`] is all that touches the kernel's BPF side, and the only module that writes maps.
 //! Everything else is built on it.
 
+pub mod apply;
 pub mod config;
 pub mod deferred;
-pub mod explain;
+pub mod neighbours;
 pub mod netlink;
+pub mod pins;
+pub mod plan;
 pub mod plane;
+pub mod status;

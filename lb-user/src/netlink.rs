@@ -11,7 +11,7 @@ use netlink_packet_core::{
     NLM_F_ACK, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::link::{
-    LinkAttribute, LinkFlags, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
@@ -63,7 +63,9 @@ pub struct Link {
     /// Its link address, if it is an Ethernet.
     pub mac: Option<Mac>,
     /// Administratively up, and with a carrier.
-    pub running: bool,
+    pub is_running: bool,
+    /// For a VLAN, the interface that its frames come and go by, tagged.
+    pub lower: Option<u32>,
     /// The XDP programs on it.
     pub xdp: Vec<XdpProgram>,
 }
@@ -84,6 +86,8 @@ pub struct Route {
     pub ifindex: u32,
     /// To this neighbour: a router, or the address itself.
     pub next_hop: IpAddr,
+    /// From this address of the machine.
+    pub source: Option<IpAddr>,
 }
 
 /// A neighbour's entry in the kernel's table.
@@ -92,9 +96,7 @@ pub struct Neighbour {
     /// Its link address, if known.
     pub mac: Option<Mac>,
     /// Confirmed not long ago, or permanent.
-    pub fresh: bool,
-    /// The kernel has asked for it and had no answer.
-    pub failed: bool,
+    pub is_fresh: bool,
 }
 
 /// A socket to ask the kernel by.
@@ -416,15 +418,21 @@ fn read_link(message: LinkMessage) -> Link {
         index: header.index,
         name: String::new(),
         mac: None,
-        running: header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
+        is_running: header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
+        lower: None,
         xdp: Vec::new(),
     };
+    let is_vlan = message.attributes.iter().any(|attribute| {
+        matches!(attribute, LinkAttribute::LinkInfo(facts)
+            if facts.contains(&LinkInfo::Kind(InfoKind::Vlan)))
+    });
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::Address(address) if is_ethernet => {
                 link.mac = address.as_slice().try_into().ok();
             }
+            LinkAttribute::Link(lower) if is_vlan => link.lower = Some(lower),
             LinkAttribute::Xdp(attributes) => link.xdp = read_xdp(&attributes),
             _ => {}
         }
@@ -464,9 +472,12 @@ fn read_route(message: &RouteMessage, to: IpAddr) -> Option<Route> {
     }
     let mut ifindex = None;
     let mut next_hop = to;
+    let mut source = None;
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Oif(index) => ifindex = Some(*index),
+            RouteAttribute::PrefSource(RouteAddress::Inet(v4)) => source = Some((*v4).into()),
+            RouteAttribute::PrefSource(RouteAddress::Inet6(v6)) => source = Some((*v6).into()),
             RouteAttribute::Gateway(RouteAddress::Inet(v4)) => next_hop = (*v4).into(),
             RouteAttribute::Gateway(RouteAddress::Inet6(v6)) => next_hop = (*v6).into(),
             RouteAttribute::Via(RouteVia::Inet(v4)) => next_hop = (*v4).into(),
@@ -474,7 +485,11 @@ fn read_route(message: &RouteMessage, to: IpAddr) -> Option<Route> {
             _ => {}
         }
     }
-    ifindex.map(|ifindex| Route { ifindex, next_hop })
+    ifindex.map(|ifindex| Route {
+        ifindex,
+        next_hop,
+        source,
+    })
 }
 
 fn read_neighbour(message: &NeighbourMessage) -> Neighbour {
@@ -492,7 +507,6 @@ fn read_neighbour(message: &NeighbourMessage) -> Neighbour {
         });
     Neighbour {
         mac,
-        fresh: matches!(state, State::Reachable | State::Permanent | State::Noarp),
-        failed: state == State::Failed,
+        is_fresh: matches!(state, State::Reachable | State::Permanent | State::Noarp),
     }
 }

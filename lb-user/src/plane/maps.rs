@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use aya::maps::{Array, DevMap, HashMap, Map, MapData, MapError, MapFd, PerCpuArray, RingBuf};
+use aya::maps::{Array, DevMap, HashMap, Map, MapData, MapError, MapFd, PerCpuArray, PerCpuValues, RingBuf};
 use aya::sys::SyscallError;
 use lb_common::maps::{
     BeaconKey, Event, MAX_PORTS, MemoryBucket, Node, NodeCounts, NodeStatus, Pin, ReasonCounts,
@@ -86,7 +86,7 @@ pub struct Maps {
     pin_hints: PinHints,
     reasons: PerCpuArray<MapData, ReasonCounts>,
     node_counts: PerCpuArray<MapData, Raw<NodeCounts>>,
-    vip_counts: PerCpuArray<MapData, u64>,
+    vip_counts: Mutex<PerCpuArray<MapData, u64>>,
     events: Mutex<RingBuf<MapData>>,
     events_fd: RawFd,
     ports: Mutex<DevMap<MapData>>,
@@ -155,7 +155,7 @@ impl Maps {
             pin_hints,
             reasons: typed(take("REASONS")?)?,
             node_counts: typed(take("NODE_COUNTS")?)?,
-            vip_counts: typed(take("VIP_COUNTS")?)?,
+            vip_counts: Mutex::new(typed(take("VIP_COUNTS")?)?),
             events_fd: events.as_raw_fd(),
             events: Mutex::new(events),
             ports: Mutex::new(typed(take("PORTS")?)?),
@@ -468,16 +468,20 @@ impl Maps {
         Ok(sum)
     }
 
-    /// Frames for a service address, by its place in the configuration, over all CPUs.
+    /// Frames for a service address, by its [`Vip::index`], over all CPUs.
     pub fn vip_count(&self, index: u32) -> Result<u64, AccessError> {
-        let per_cpu = self
-            .vip_counts
-            .get(&index, 0)
-            .map_err(|source| AccessError {
-                map: "VIP_COUNTS",
-                source,
-            })?;
+        let per_cpu = lock(&self.vip_counts).get(&index, 0);
+        let per_cpu = per_cpu.map_err(|source| AccessError { map: "VIP_COUNTS", source })?;
         Ok(per_cpu.iter().sum())
+    }
+
+    /// Starts a service address's count from 0, before its index is given to another.
+    pub fn clear_vip_count(&self, index: u32) -> Result<(), AccessError> {
+        let failed = |source| AccessError { map: "VIP_COUNTS", source };
+        let mut counts = lock(&self.vip_counts);
+        let cpus = counts.get(&index, 0).map_err(failed)?.len();
+        let zeros = PerCpuValues::try_from(vec![0; cpus]).map_err(|error| failed(error.into()))?;
+        counts.set(index, zeros, 0).map_err(failed)
     }
 
     /// The next sampled event, taken from the ring.

@@ -1,0 +1,431 @@
+//! Where frames for each node go: out of which port, to which link address.
+//!
+//! The kernel knows: its routing table names the port and the next hop, its neighbour table the link
+//! address. Both are followed as they change, and asked again every so often for what the events may
+//! have missed. Entries that are missing or old are refreshed by sending the node an empty datagram,
+//! which makes the kernel resolve its address; asking netlink to do so would take a capability that
+//! the daemon has dropped by then.
+//!
+//! **Fail static.** A link address that was right once stays in use when the kernel finds it no
+//! longer: it may only have missed an answer, and whether the node lives is the status plane's to
+//! say. A new address replaces it at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lb_common::maps::{MAX_PORTS, Node};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use crate::config::{Config, NodeConfig};
+use crate::netlink::{Change, Mac, Netlink, NetlinkError, Route, Watch};
+use crate::plane::{AccessError, Maps};
+
+/// All nodes are looked at again this often, events or not.
+const REFRESH: Duration = Duration::from_secs(10);
+/// Nodes whose address is not known, or old, are asked this often.
+const RETRY: Duration = Duration::from_secs(1);
+/// Events that come together are dealt with together.
+const SETTLE: Duration = Duration::from_millis(5);
+/// The discard port (RFC 863): nothing is expected to listen.
+const DISCARD: u16 = 9;
+
+/// Nodes' ways could not be found or written down.
+#[derive(Debug, thiserror::Error)]
+pub enum NeighbourError {
+    /// The kernel does not answer.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// A map.
+    #[error(transparent)]
+    Maps(#[from] AccessError),
+}
+
+/// The way to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Way {
+    /// Out of this interface.
+    ifindex: u32,
+    /// From this link address.
+    source_mac: Mac,
+    /// To this one.
+    destination_mac: Mac,
+}
+
+/// What was found out about a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Finding {
+    /// The way there; not fresh when the kernel has not confirmed it for a while.
+    Known { way: Way, is_fresh: bool },
+    /// There is a route, but no link address for its next hop.
+    Unresolved,
+    /// There is no way.
+    Missing(Obstacle),
+}
+
+/// Why there is no way to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Obstacle {
+    /// No route to its address.
+    NoRoute,
+    /// The interface in its configuration does not exist.
+    NoInterface,
+    /// The route leads out of an interface that is no Ethernet.
+    NotEthernet,
+}
+
+impl Obstacle {
+    const fn describe(self) -> &'static str {
+        match self {
+            Self::NoRoute => "no route to its address",
+            Self::NoInterface => "its interface does not exist",
+            Self::NotEthernet => "the route leads out of an interface that is not an Ethernet",
+        }
+    }
+}
+
+/// What was found out in one go over all nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Nodes without a link address.
+    pub unreachable: Vec<u16>,
+    /// Some address is missing or old: look again soon.
+    pub is_unsettled: bool,
+    /// Addresses of this machine that datagrams to nodes are sent from.
+    pub own: BTreeSet<IpAddr>,
+}
+
+/// Keeps `NODES` and `PORTS` up to date. The only writer of their link addresses.
+pub struct Neighbours {
+    netlink: Netlink,
+    maps: Arc<Maps>,
+    nodes: Vec<NodeConfig>,
+    /// Interfaces with the program on them.
+    attached: Vec<u32>,
+    /// What was said of a node last, so that it is said once.
+    said: BTreeMap<u16, Option<Finding>>,
+    /// Next hops: events about others are none of ours.
+    next_hops: BTreeSet<IpAddr>,
+    prober: Prober,
+}
+
+impl Neighbours {
+    /// For the nodes of a configuration. `attached`: the interfaces that the program is on.
+    ///
+    /// # Errors
+    /// [`NeighbourError`].
+    pub fn new(
+        maps: Arc<Maps>,
+        config: &Config,
+        attached: Vec<u32>,
+    ) -> Result<Self, NeighbourError> {
+        Ok(Self {
+            netlink: Netlink::open()?,
+            maps,
+            nodes: config.nodes.clone(),
+            attached,
+            said: BTreeMap::new(),
+            next_hops: BTreeSet::new(),
+            prober: Prober::default(),
+        })
+    }
+
+    /// The nodes of another configuration.
+    pub fn configure(&mut self, nodes: Vec<NodeConfig>) {
+        self.said
+            .retain(|id, _| nodes.iter().any(|node| node.id == *id));
+        self.nodes = nodes;
+    }
+
+    /// Looks all nodes up and writes down what has changed.
+    ///
+    /// # Errors
+    /// [`NeighbourError`]; nodes before the one that failed are done.
+    pub fn survey(&mut self) -> Result<Survey, NeighbourError> {
+        let mut survey = Survey::default();
+        self.next_hops.clear();
+        for node in std::mem::take(&mut self.nodes).iter() {
+            let result = self.visit(node, &mut survey);
+            self.nodes.push(node.clone());
+            result?;
+        }
+        Ok(survey)
+    }
+
+    fn visit(&mut self, node: &NodeConfig, survey: &mut Survey) -> Result<(), NeighbourError> {
+        let (finding, route) = self.find(node)?;
+        if let Some(route) = route {
+            self.next_hops.insert(route.next_hop);
+            survey.own.extend(route.source);
+        }
+        let must_ask = match finding {
+            Finding::Known { way, is_fresh } => {
+                self.write(node.id, way)?;
+                !is_fresh
+            }
+            Finding::Unresolved => true,
+            Finding::Missing(_) => false,
+        };
+        if must_ask {
+            survey.is_unsettled = true;
+            self.prober.ask(node);
+        }
+        let is_reachable = self.maps.node(node.id)?.is_reachable();
+        if !is_reachable {
+            survey.unreachable.push(node.id);
+        }
+        self.say(node, finding, is_reachable);
+        Ok(())
+    }
+
+    fn find(&mut self, node: &NodeConfig) -> Result<(Finding, Option<Route>), NeighbourError> {
+        let mut out_of = None;
+        if let Some(name) = &node.interface {
+            let Some(link) = self.netlink.link_named(name)? else {
+                return Ok((Finding::Missing(Obstacle::NoInterface), None));
+            };
+            out_of = Some(link.index);
+        }
+        let route = self.netlink.route(node.address, out_of)?;
+        // With both said in the configuration, no route is needed.
+        let Some(ifindex) = out_of.or(route.map(|route| route.ifindex)) else {
+            return Ok((Finding::Missing(Obstacle::NoRoute), None));
+        };
+        let (ifindex, Some(source_mac)) = self.port(ifindex)? else {
+            return Ok((Finding::Missing(Obstacle::NotEthernet), route));
+        };
+        if let Some(destination_mac) = node.mac {
+            let way = Way {
+                ifindex,
+                source_mac,
+                destination_mac,
+            };
+            return Ok((
+                Finding::Known {
+                    way,
+                    is_fresh: true,
+                },
+                route,
+            ));
+        }
+        let Some(route) = route else {
+            return Ok((Finding::Missing(Obstacle::NoRoute), None));
+        };
+        let neighbour = self.netlink.neighbour(route.ifindex, route.next_hop)?;
+        let finding = match neighbour.and_then(|known| Some((known.mac?, known.is_fresh))) {
+            Some((destination_mac, is_fresh)) => Finding::Known {
+                way: Way {
+                    ifindex,
+                    source_mac,
+                    destination_mac,
+                },
+                is_fresh,
+            },
+            None => Finding::Unresolved,
+        };
+        Ok((finding, Some(route)))
+    }
+
+    /// The interface that frames leave by, and its link address. A VLAN's frames leave by the
+    /// interface below it if they come in by that: they have their tag already.
+    fn port(&mut self, ifindex: u32) -> Result<(u32, Option<Mac>), NeighbourError> {
+        let Some(link) = self.netlink.link_at(ifindex)? else {
+            return Ok((ifindex, None));
+        };
+        match link.lower {
+            Some(lower) if !self.attached.contains(&ifindex) && self.attached.contains(&lower) => {
+                Ok((lower, link.mac))
+            }
+            _ => Ok((ifindex, link.mac)),
+        }
+    }
+
+    fn write(&self, id: u16, way: Way) -> Result<(), NeighbourError> {
+        let node = self.maps.node(id)?;
+        let Some(port) = self.place_of(way.ifindex)? else {
+            tracing::error!(
+                node = id,
+                "cannot be sent to: all {MAX_PORTS} ports are taken by other interfaces"
+            );
+            return Ok(());
+        };
+        let updated = Node {
+            destination_mac: way.destination_mac,
+            source_mac: way.source_mac,
+            ifindex: way.ifindex,
+            port,
+            flags: node.flags | Node::REACHABLE,
+            ..node
+        };
+        if updated != node {
+            self.maps.set_node(id, updated)?;
+        }
+        Ok(())
+    }
+
+    /// An interface's place in `PORTS`; given one if it has none.
+    fn place_of(&self, ifindex: u32) -> Result<Option<u32>, NeighbourError> {
+        let ports = self.maps.ports()?;
+        if let Some((place, _)) = ports.iter().find(|(_, there)| *there == ifindex) {
+            return Ok(Some(*place));
+        }
+        let is_free = |place: &u32| ports.iter().all(|(taken, _)| taken != place);
+        let Some(place) = (0..MAX_PORTS).find(is_free) else {
+            return Ok(None);
+        };
+        self.maps.set_port(place, ifindex)?;
+        Ok(Some(place))
+    }
+
+    fn say(&mut self, node: &NodeConfig, finding: Finding, is_reachable: bool) {
+        // Freshness comes and goes without anybody caring.
+        let finding = match finding {
+            Finding::Known { way, .. } => Finding::Known {
+                way,
+                is_fresh: true,
+            },
+            other => other,
+        };
+        if self.said.insert(node.id, Some(finding)) == Some(Some(finding)) {
+            return;
+        }
+        let (id, address) = (node.id, node.address);
+        match finding {
+            Finding::Known { way, .. } => {
+                let mac = show(way.destination_mac);
+                tracing::info!(node = id, %address, mac, ifindex = way.ifindex, "way to the node");
+            }
+            Finding::Unresolved if is_reachable => {
+                tracing::warn!(
+                    node = id, %address,
+                    "the kernel has lost the node's link address; the last one stays in use"
+                );
+            }
+            Finding::Unresolved => {
+                tracing::info!(node = id, %address, "asking for the node's link address");
+            }
+            Finding::Missing(obstacle) if is_reachable => {
+                let why = obstacle.describe();
+                tracing::warn!(node = id, %address, why, "the way to the node is gone; the last one stays in use");
+            }
+            Finding::Missing(obstacle) => {
+                let why = obstacle.describe();
+                tracing::error!(node = id, %address, why, "no way to the node");
+            }
+        }
+    }
+
+    fn concerns(&self, changes: &[Change]) -> bool {
+        changes.iter().any(|change| match change {
+            Change::Neighbour { address } => self.next_hops.contains(address),
+            Change::Other => true,
+        })
+    }
+
+    /// Follows changes until the future is dropped, which loses nothing: the next start looks at
+    /// everything anew. `nodes` brings the nodes of another configuration; `own` is told the
+    /// machine's own addresses when they change.
+    pub async fn run(
+        mut self,
+        watch: Watch,
+        mut nodes: watch::Receiver<Vec<NodeConfig>>,
+        own: watch::Sender<BTreeSet<IpAddr>>,
+    ) {
+        let mut reloads = true;
+        loop {
+            let pause = match self.survey() {
+                Ok(survey) => {
+                    let is_unsettled = survey.is_unsettled || !survey.unreachable.is_empty();
+                    own.send_if_modified(|known| {
+                        let is_new = !survey.own.is_empty() && *known != survey.own;
+                        if is_new {
+                            *known = survey.own;
+                        }
+                        is_new
+                    });
+                    if is_unsettled { RETRY } else { REFRESH }
+                }
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "cannot look up the ways to nodes");
+                    RETRY
+                }
+            };
+            let next = Instant::now() + pause;
+            loop {
+                tokio::select! {
+                    () = sleep_until(next) => break,
+                    changed = nodes.changed(), if reloads => match changed {
+                        Ok(()) => {
+                            let nodes = nodes.borrow_and_update().clone();
+                            self.configure(nodes);
+                            break;
+                        }
+                        Err(_) => reloads = false,
+                    },
+                    changes = watch.changes() => match changes {
+                        Ok(changes) if self.concerns(&changes) => {
+                            tokio::time::sleep(SETTLE).await;
+                            break;
+                        }
+                        Ok(_) => {}
+                        Err(error) => {
+                            let error = &error as &dyn std::error::Error;
+                            tracing::warn!(error, "following neighbours by looking only");
+                            tokio::time::sleep(RETRY).await;
+                            break;
+                        }
+                    },
+                }
+            }
+        }
+    }
+}
+
+/// Makes the kernel resolve a node's address, by sending it an empty datagram.
+#[derive(Default)]
+struct Prober {
+    sockets: BTreeMap<(bool, Option<String>), UdpSocket>,
+}
+
+impl Prober {
+    fn ask(&mut self, node: &NodeConfig) {
+        if let Err(error) = self.try_ask(node) {
+            // The next round tries again; until then the kernel may learn it by itself.
+            tracing::debug!(node = node.id, %error, "cannot ask for a link address");
+        }
+    }
+
+    fn try_ask(&mut self, node: &NodeConfig) -> io::Result<()> {
+        let key = (node.address.is_ipv4(), node.interface.clone());
+        if !self.sockets.contains_key(&key) {
+            let socket = open(node.address, node.interface.as_deref())?;
+            self.sockets.insert(key.clone(), socket);
+        }
+        if let Some(socket) = self.sockets.get(&key) {
+            socket.send_to(&[], SocketAddr::new(node.address, DISCARD))?;
+        }
+        Ok(())
+    }
+}
+
+fn open(address: IpAddr, interface: Option<&str>) -> io::Result<UdpSocket> {
+    use socket2::{Domain, Socket, Type};
+    let domain = if address.is_ipv4() {
+        Domain::IPV4
+    } else {
+        Domain::IPV6
+    };
+    let socket = Socket::new(domain, Type::DGRAM.nonblocking(), None)?;
+    // Without a capability this works as long as the socket is bound to no other (Linux 5.7).
+    socket.bind_device(interface.map(str::as_bytes))?;
+    Ok(socket.into())
+}
+
+/// A link address as people write it.
+pub fn show(mac: Mac) -> String {
+    mac.map(|octet| format!("{octet:02x}")).join(":")
+}
