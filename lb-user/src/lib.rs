@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod config;
 pub mod deferred;
+pub mod explain;
 pub mod neighbours;
 pub mod netlink;
 pub mod pins;
