@@ -11,8 +11,11 @@
 use crate::interface::Interface;
 use rustix::net::sockopt::set_ip_multicast_if_with_ifindex;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type};
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::task::Poll;
+use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
 
 /// Datagrams to a group go no farther than the link.
@@ -85,6 +88,33 @@ pub fn speak(local: IpAddr, port: u16, interface: &Interface) -> Result<UdpSocke
         interface: interface.name().to_owned(),
         source,
     })
+}
+
+/// Waits for a datagram on any of the sockets: which one, how long, and from whom.
+///
+/// None of them is favoured for long: the one after the last that had something is asked first, which
+/// `turn` remembers from call to call. Cancelling loses nothing.
+///
+/// # Errors
+/// What a socket says, as with [`UdpSocket::recv_from`]; the others are good as before. Never returns
+/// when there are no sockets.
+pub async fn receive(
+    sockets: &[UdpSocket],
+    turn: &mut usize,
+    buffer: &mut [u8],
+) -> io::Result<(usize, usize, SocketAddr)> {
+    poll_fn(|context| {
+        let mut buffer = ReadBuf::new(buffer);
+        for step in 0..sockets.len() {
+            let index = (*turn + step) % sockets.len();
+            if let Poll::Ready(result) = sockets[index].poll_recv_from(context, &mut buffer) {
+                *turn = index + 1;
+                return Poll::Ready(result.map(|from| (index, buffer.filled().len(), from)));
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// Where to send what is meant for a group: for IPv6 with the interface as its scope.
@@ -333,6 +363,26 @@ mod tests {
         );
         assert_eq!(receive(&other).await.0, b"other");
         assert_eq!(receive(&listener).await.0, b"group");
+    }
+
+    #[tokio::test]
+    async fn all_sockets_have_their_turn() {
+        let sockets = [1, 2, 3].map(|i| speak([127, 0, 0, 20 + i].into(), 0, &lo()).expect("one"));
+        let sender = speak([127, 0, 0, 20].into(), 0, &lo()).expect("another");
+        for socket in &sockets {
+            for bytes in [b"first" as &[u8], b"last"] {
+                let to = socket.local_addr().expect("bound");
+                sender.send_to(bytes, to).await.expect("sent");
+            }
+        }
+        let (mut turn, mut buffer, mut order) = (0, [0; 100], Vec::new());
+        for _ in 0..6 {
+            let received = timeout(SOON, super::receive(&sockets, &mut turn, &mut buffer)).await;
+            let (index, len, from) = received.expect("in time").expect("a datagram");
+            assert_eq!(from, sender.local_addr().expect("bound"));
+            order.push((index, len));
+        }
+        assert_eq!(order, [(0, 5), (1, 5), (2, 5), (0, 4), (1, 4), (2, 4)]);
     }
 
     #[tokio::test]

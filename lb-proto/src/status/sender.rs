@@ -177,6 +177,12 @@ impl Sender {
         Some(self.make())
     }
 
+    /// The beacon just sent once more, for another group. It has a stamp of its own: who hears both
+    /// groups must not take the second for a replay of the first.
+    pub fn again(&mut self) -> BeaconBytes {
+        self.make()
+    }
+
     /// When to call [`Sender::poll_transmit`] next; `None` while silenced.
     pub fn next_timeout(&self) -> Option<Duration> {
         self.due

@@ -1,0 +1,392 @@
+//! `pointsman-redirect.toml`: what it may say, and what is wrong when it says something else.
+//!
+//! Unknown keys are refused, because a misspelt setting that is silently ignored is worse than a
+//! daemon that does not start. Every error names file, line and column, and shows the line.
+
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+use std::fs;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// The cluster; beacons of others are none of our business.
+    pub cluster: u32,
+    /// This node's id.
+    #[serde(deserialize_with = "node_id")]
+    pub node: u16,
+    /// The key file.
+    pub keys: PathBuf,
+    /// Where the boot epoch is kept.
+    pub state_dir: PathBuf,
+    #[serde(deserialize_with = "beacon")]
+    pub beacon: Beacon,
+    pub sip: Sip,
+    pub capacity: Capacity,
+    #[serde(default)]
+    pub admin: Admin,
+    pub metrics: Option<Metrics>,
+}
+
+/// What it says to the others, and how it hears them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Beacon {
+    /// One group, or one of each family.
+    #[serde(deserialize_with = "groups")]
+    pub groups: Vec<IpAddr>,
+    #[serde(deserialize_with = "port")]
+    pub port: u16,
+    /// Where the groups are joined and sent to.
+    pub interface: String,
+    #[serde(
+        rename = "period_ms",
+        default = "default_period",
+        deserialize_with = "period"
+    )]
+    pub period: Duration,
+    #[serde(default = "default_hold_periods", deserialize_with = "periods")]
+    pub hold_periods: u32,
+    #[serde(default = "default_down_periods", deserialize_with = "periods")]
+    pub down_periods: u32,
+    /// Addresses of this host to send from and to be asked at, at most one of each family; all when
+    /// left out.
+    #[serde(default, deserialize_with = "addresses")]
+    pub addresses: Vec<IpAddr>,
+}
+
+/// The SIP server beside it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sip {
+    #[serde(deserialize_with = "server")]
+    pub server: SocketAddr,
+    #[serde(
+        rename = "probe_ms",
+        default = "default_probe",
+        deserialize_with = "probe_interval"
+    )]
+    pub probe_interval: Duration,
+    /// Whether it is probed at all.
+    #[serde(default = "default_true")]
+    pub probe: bool,
+}
+
+/// What the node can bear.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Capacity {
+    #[serde(deserialize_with = "calls")]
+    pub calls: u32,
+}
+
+/// Where `status` asks.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Admin {
+    pub socket: PathBuf,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            socket: PathBuf::from("/run/pointsman/redirect.sock"),
+        }
+    }
+}
+
+/// Where Prometheus asks.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Metrics {
+    pub listen: SocketAddr,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("cannot read {path}")]
+    Read { path: PathBuf, source: io::Error },
+    /// `problem` names line and column, and shows the line.
+    #[error("{path}: {problem}")]
+    Content { path: PathBuf, problem: String },
+}
+
+impl Config {
+    pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&text).map_err(|error| ConfigError::Content {
+            path: path.to_owned(),
+            problem: error.to_string().trim_end().to_owned(),
+        })
+    }
+
+    fn parse(text: &str) -> Result<Self, toml::de::Error> {
+        toml::from_str(text)
+    }
+}
+
+/// The section, checked for settings that contradict one another.
+fn beacon<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Beacon, D::Error> {
+    let beacon = Beacon::deserialize(deserializer)?;
+    if beacon.down_periods < beacon.hold_periods {
+        return Err(D::Error::custom(format!(
+            "hold_periods = {} must not be above down_periods = {}: a node is Stale before it is Down",
+            beacon.hold_periods, beacon.down_periods
+        )));
+    }
+    let has_group = |is_v4| beacon.groups.iter().any(|group| group.is_ipv4() == is_v4);
+    match beacon
+        .addresses
+        .iter()
+        .find(|address| !has_group(address.is_ipv4()))
+    {
+        Some(address) => Err(D::Error::custom(format!(
+            "addresses: {address} is of a family that no group is of"
+        ))),
+        None => Ok(beacon),
+    }
+}
+
+fn default_true() -> bool {
+    true
+}
+
+fn default_period() -> Duration {
+    Duration::from_millis(100)
+}
+
+fn default_hold_periods() -> u32 {
+    3
+}
+
+fn default_down_periods() -> u32 {
+    10
+}
+
+fn default_probe() -> Duration {
+    Duration::from_millis(500)
+}
+
+/// A whole number within bounds, or what it should have been.
+fn within<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    bounds: std::ops::RangeInclusive<i64>,
+    what: &str,
+) -> Result<i64, D::Error> {
+    let number = i64::deserialize(deserializer)?;
+    if bounds.contains(&number) {
+        return Ok(number);
+    }
+    let (least, most) = (bounds.start(), bounds.end());
+    Err(D::Error::custom(format!(
+        "{number} is no {what}: give {least} to {most}"
+    )))
+}
+
+fn node_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    within(deserializer, 1..=255, "node id").map(|number| number as u16)
+}
+
+fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    within(deserializer, 1..=65_535, "port").map(|number| number as u16)
+}
+
+fn calls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    within(deserializer, 1..=i64::from(u32::MAX), "number of calls").map(|number| number as u32)
+}
+
+fn periods<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    within(deserializer, 2..=1000, "number of periods").map(|number| number as u32)
+}
+
+fn period<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let ms = within(deserializer, 10..=10_000, "beacon period in milliseconds")?;
+    Ok(Duration::from_millis(ms as u64))
+}
+
+fn probe_interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let ms = within(deserializer, 20..=60_000, "probe interval in milliseconds")?;
+    Ok(Duration::from_millis(ms as u64))
+}
+
+fn server<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let server = SocketAddr::deserialize(deserializer)?;
+    if server.ip().is_unspecified() || server.ip().is_multicast() || server.port() == 0 {
+        return Err(D::Error::custom(format!(
+            "{server} is no server's address: give one that it can be reached at, and its port"
+        )));
+    }
+    Ok(server)
+}
+
+fn groups<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
+    let groups = one_of_each_family(deserializer)?;
+    match groups.iter().find(|group| !group.is_multicast()) {
+        _ if groups.is_empty() => Err(D::Error::custom(
+            "give at least one group, such as \"239.255.77.1\"",
+        )),
+        Some(address) => Err(D::Error::custom(format!(
+            "{address} is no multicast group: those are in 224.0.0.0/4 and ff00::/8"
+        ))),
+        None => Ok(groups),
+    }
+}
+
+fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
+    let addresses = one_of_each_family(deserializer)?;
+    match addresses
+        .iter()
+        .find(|address| address.is_multicast() || address.is_unspecified())
+    {
+        Some(address) => Err(D::Error::custom(format!(
+            "{address} is no address of a host"
+        ))),
+        None => Ok(addresses),
+    }
+}
+
+fn one_of_each_family<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
+    let addresses = Vec::<IpAddr>::deserialize(deserializer)?;
+    for is_v4 in [true, false] {
+        if addresses
+            .iter()
+            .filter(|address| address.is_ipv4() == is_v4)
+            .count()
+            > 1
+        {
+            let family = if is_v4 { "IPv4" } else { "IPv6" };
+            return Err(D::Error::custom(format!(
+                "give one {family} address at most"
+            )));
+        }
+    }
+    Ok(addresses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../pointsman-redirect.toml");
+
+    #[test]
+    fn the_example_is_right_and_says_the_defaults() {
+        let config = Config::parse(EXAMPLE).expect("the example");
+        assert_eq!((config.cluster, config.node), (1, 1));
+        let least = "cluster = 1\nnode = 1\nkeys = \"k\"\nstate_dir = \"s\"\n\
+            beacon = { groups = [\"239.255.77.1\"], port = 7700, interface = \"eth0\" }\n\
+            sip = { server = \"192.0.2.11:5060\" }\ncapacity = { calls = 1000 }\n";
+        let least = Config::parse(least).expect("the least there can be");
+        assert_eq!(config.beacon.period, least.beacon.period);
+        assert_eq!(config.beacon.hold_periods, least.beacon.hold_periods);
+        assert_eq!(config.beacon.down_periods, least.beacon.down_periods);
+        assert_eq!(config.sip.probe_interval, least.sip.probe_interval);
+        assert_eq!(config.sip.probe, least.sip.probe);
+        assert_eq!(config.admin.socket, least.admin.socket);
+        assert!(least.beacon.addresses.is_empty() && least.metrics.is_none());
+    }
+
+    /// Each wrong line is pointed at, by number and with the reason.
+    #[test]
+    fn errors_point_at_the_line() {
+        let cases = [
+            ("node = 1", "node = 0", "0 is no node id: give 1 to 255"),
+            ("node = 1", "node = 256", "256 is no node id"),
+            ("node = 1", "node = \"one\"", "invalid type"),
+            ("port = 7700", "port = 0", "0 is no port"),
+            ("port = 7700", "prot = 7700", "unknown field `prot`"),
+            (
+                "period_ms = 100",
+                "period_ms = 5",
+                "5 is no beacon period in milliseconds",
+            ),
+            (
+                "hold_periods = 3",
+                "hold_periods = 1",
+                "1 is no number of periods",
+            ),
+            (
+                "groups = [",
+                "groups = [\"10.0.0.1\"] #",
+                "10.0.0.1 is no multicast group",
+            ),
+            ("groups = [", "groups = [] #", "give at least one group"),
+            (
+                "groups = [",
+                "groups = [\"239.0.0.1\", \"239.0.0.2\"] #",
+                "one IPv4 address at most",
+            ),
+            ("groups = [", "groups = [\"lan\"] #", "invalid IP address"),
+            (
+                "server = ",
+                "server = \"0.0.0.0:5060\" #",
+                "no server's address",
+            ),
+            (
+                "server = ",
+                "server = \"192.0.2.11\" #",
+                "invalid socket address",
+            ),
+            ("probe_ms = 500", "probe_ms = 1", "1 is no probe interval"),
+            ("calls = 1000", "calls = -1", "-1 is no number of calls"),
+            ("cluster = 1", "cluster = 1\ncluster = 2", "duplicate key"),
+            ("cluster = 1", "cluster =", "TOML parse error"),
+        ];
+        for (right, wrong, problem) in cases {
+            assert!(EXAMPLE.contains(right), "{right}");
+            let at = EXAMPLE.find(right).expect("asserted above");
+            let line = EXAMPLE[..at].matches('\n').count() + 1 + wrong.matches('\n').count();
+            let error = Config::parse(&EXAMPLE.replacen(right, wrong, 1)).expect_err(wrong);
+            let error = error.to_string();
+            assert!(error.contains(problem), "{wrong}: {error}");
+            assert!(
+                error.contains(&format!("line {line}, ")),
+                "{wrong}, line {line}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn missing_and_contradicting_settings_are_named() {
+        let without = EXAMPLE.replacen("cluster = 1", "", 1);
+        let error = Config::parse(&without).expect_err("no cluster").to_string();
+        assert!(error.contains("missing field `cluster`"), "{error}");
+        let contrary = EXAMPLE.replacen("hold_periods = 3", "hold_periods = 11", 1);
+        let error = Config::parse(&contrary).expect_err("contrary").to_string();
+        assert!(
+            error.contains("hold_periods = 11") && error.contains("line "),
+            "{error}"
+        );
+        let stranger = EXAMPLE.replacen("# addresses = [", "addresses = [\"fd00::1\"] #", 1);
+        let error = Config::parse(&stranger)
+            .expect_err("no IPv6 group")
+            .to_string();
+        assert!(
+            error.contains("fd00::1 is of a family that no group is of"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn files_are_named() {
+        let path = std::env::temp_dir().join(format!("pm-{}-config.toml", std::process::id()));
+        let error = Config::read(&path).expect_err("no file").to_string();
+        assert!(error.contains("config.toml"), "{error}");
+        fs::write(&path, "cluster = true\n").expect("a temporary directory");
+        let error = Config::read(&path).expect_err("no number").to_string();
+        fs::remove_file(&path).expect("own file");
+        assert!(
+            error.contains("config.toml: TOML parse error at line 1"),
+            "{error}"
+        );
+    }
+}

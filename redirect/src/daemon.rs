@@ -1,0 +1,256 @@
+//! The daemon's one task: everything that happens to a [`Node`], in order.
+//!
+//! It owns the sockets, the machines and the clock; SIGTERM or SIGINT stops it. Beside it run the
+//! admin socket's task and, if configured, the metrics'; both ask it through a short queue and wait
+//! for its answer, so nobody shares its state.
+
+use crate::admin::Admin;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::epoch;
+use crate::health::Verdict;
+use crate::node::{self, Node};
+use crate::numbers;
+use crate::prober::Prober;
+use crate::report::{Report, SipServer, milliseconds};
+use crate::sockets::{self, Sockets};
+use anyhow::Context;
+use lb_net::interface::Interface;
+use lb_net::shutdown::Shutdown;
+use lb_net::{metrics, random, systemd};
+use lb_proto::keys::KeyRing;
+use lb_proto::status::sender::BeaconBytes;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Questions that wait for the task. More askers than this wait to put theirs.
+const QUESTIONS: usize = 8;
+
+/// Asks the daemon's task.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker(mpsc::Sender<oneshot::Sender<Report>>);
+
+impl Asker {
+    /// The report as of now; `None` when the task has ended.
+    pub(crate) async fn report(&self) -> Option<Report> {
+        let (answer, report) = oneshot::channel();
+        self.0.send(answer).await.ok()?;
+        report.await.ok()
+    }
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub(crate) async fn run(config: Config, keys: KeyRing) -> anyhow::Result<()> {
+    let shutdown = Shutdown::on_signals().context("cannot take over signals")?;
+    let (asker, questions) = mpsc::channel(QUESTIONS);
+    let asker = Asker(asker);
+    // First all that may fail for want of a resource, so that no epoch is spent on it.
+    let admin = Admin::open(&config.admin.socket)?;
+    let metrics_listener = match &config.metrics {
+        Some(metrics) => Some(metrics::bind(metrics.listen).await?),
+        None => None,
+    };
+    let mut daemon = Daemon::open(&config, keys).await?;
+    tokio::spawn(admin.serve(asker.clone(), shutdown.clone()));
+    if let Some(listener) = metrics_listener {
+        let render = move || page(asker.clone());
+        tokio::spawn(metrics::serve(listener, shutdown.clone(), render));
+    }
+    tracing::info!(
+        node = config.node,
+        cluster = config.cluster,
+        epoch = daemon.node.epoch(),
+        groups = ?config.beacon.groups,
+        port = config.beacon.port,
+        interface = config.beacon.interface,
+        "serving"
+    );
+    systemd::ready(&daemon.node.summary());
+    daemon.serve(questions, shutdown).await;
+    systemd::stopping();
+    daemon.stop().await;
+    Ok(())
+}
+
+async fn page(asker: Asker) -> String {
+    asker
+        .report()
+        .await
+        .map(|report| numbers::render(&report))
+        .unwrap_or_default()
+}
+
+struct Daemon {
+    clock: Clock,
+    node: Node,
+    prober: Prober,
+    server: SocketAddr,
+    sockets: Sockets,
+    state_dir: PathBuf,
+    /// The epoch on the disk.
+    kept_epoch: u32,
+    /// Whether the last beacon went out.
+    is_sending: bool,
+}
+
+impl Daemon {
+    async fn open(config: &Config, keys: KeyRing) -> anyhow::Result<Self> {
+        let clock = Clock::start();
+        let interface = Interface::find(&config.beacon.interface)?;
+        let sockets = Sockets::open(&config.beacon, &interface)?;
+        let addresses = sockets::addresses(&config.beacon, &interface);
+        let seed = || random::seed().context("no randomness");
+        let server = config.sip.server;
+        let prober = if config.sip.probe {
+            Prober::asking(server, config.sip.probe_interval, clock.now(), seed()?).await?
+        } else {
+            Prober::Trusting
+        };
+        let epoch = epoch::begin(&config.state_dir)?;
+        let node = Node::new(config, keys, epoch, addresses, clock.now(), seed()?);
+        let state_dir = config.state_dir.clone();
+        let (kept_epoch, is_sending) = (epoch, true);
+        Ok(Self {
+            clock,
+            node,
+            prober,
+            server,
+            sockets,
+            state_dir,
+            kept_epoch,
+            is_sending,
+        })
+    }
+
+    async fn serve(
+        &mut self,
+        mut questions: mpsc::Receiver<oneshot::Sender<Report>>,
+        mut shutdown: Shutdown,
+    ) {
+        loop {
+            self.advance().await;
+            let timeouts = [self.node.next_timeout(), self.prober.next_timeout()];
+            // A trusting prober's node always speaks, so there is always a next time-out; should
+            // there be none, a look once a second does no harm.
+            let idle = self.clock.now() + Duration::from_secs(1);
+            let timeout = timeouts.into_iter().flatten().min().unwrap_or(idle);
+            tokio::select! {
+                () = shutdown.requested() => return,
+                () = tokio::time::sleep_until(self.clock.instant(timeout)) => {}
+                () = self.prober.listen(&self.clock) => {}
+                received = self.sockets.receive() => match received {
+                    Ok(datagram) => {
+                        let (group, from) = (datagram.group, datagram.from);
+                        let answer = self.node.receive(self.clock.now(), datagram.bytes);
+                        if let Some(beacon) = answer {
+                            self.answer(group, from, beacon).await;
+                        }
+                    }
+                    // News of a datagram sent earlier (its receiver is gone, say): nothing to do.
+                    Err(error) => tracing::debug!(%error, "cannot receive on the status plane"),
+                },
+                Some(answer) = questions.recv() => {
+                    // Who asked may have lost patience meanwhile.
+                    let _ = answer.send(self.report());
+                }
+            }
+        }
+    }
+
+    /// Says farewell, so that nobody needs to miss this node.
+    async fn stop(&mut self) {
+        if let Some(beacon) = self.node.farewell() {
+            self.announce(beacon).await;
+        }
+        tracing::info!("stopped");
+    }
+
+    /// Lets time pass for all machines, and sends what is due.
+    async fn advance(&mut self) {
+        self.prober.advance(self.clock.now()).await;
+        let before = self.prober.verdict();
+        let now = self.clock.now();
+        let summary = self.node.summary();
+        if let Some(beacon) = self.node.follow(now, before) {
+            self.announce(beacon).await;
+        }
+        if self.node.summary() != summary {
+            systemd::status(&self.node.summary());
+        }
+        while let Some(beacon) = self.node.poll_transmit(self.clock.now()) {
+            self.announce(beacon).await;
+        }
+    }
+
+    /// Sends a beacon to every group.
+    async fn announce(&mut self, beacon: BeaconBytes) {
+        let mut beacon = beacon;
+        for group in 0..self.sockets.groups() {
+            if group > 0 {
+                beacon = self.node.again();
+            }
+            self.keep_epoch();
+            let sent = self.sockets.announce(group, &beacon).await;
+            self.node.sent.beacons += u64::from(sent.is_ok());
+            self.note(sent);
+        }
+    }
+
+    async fn answer(&mut self, group: usize, to: SocketAddr, beacon: BeaconBytes) {
+        let sent = self.sockets.send(group, to, &beacon).await;
+        self.node.sent.answers += u64::from(sent.is_ok());
+        self.note(sent);
+    }
+
+    /// Counts failures to send; logs when they begin and end, not each of them.
+    fn note(&mut self, sent: io::Result<()>) {
+        match &sent {
+            Ok(()) if !self.is_sending => tracing::info!("beacons go out again"),
+            Err(error) if self.is_sending => tracing::warn!(%error, "beacons do not go out"),
+            Ok(()) | Err(_) => {}
+        }
+        self.is_sending = sent.is_ok();
+        self.node.sent.failed += u64::from(!self.is_sending);
+    }
+
+    /// Sequence numbers run out after years, and a new epoch begins: it is kept like the first.
+    fn keep_epoch(&mut self) {
+        let epoch = self.node.epoch();
+        if epoch == self.kept_epoch {
+            return;
+        }
+        match epoch::keep(&self.state_dir, epoch) {
+            Ok(()) => self.kept_epoch = epoch,
+            // Still good until the next boot, which goes by the clock.
+            Err(error) => tracing::error!(%error, "cannot keep the new epoch"),
+        }
+    }
+
+    fn report(&self) -> Report {
+        let now = self.clock.now();
+        let verdict = self.prober.verdict();
+        let (last, missed) = self.prober.last();
+        let is_trusted = matches!(self.prober, Prober::Trusting);
+        let server = SipServer {
+            address: self.server,
+            verdict: if is_trusted {
+                "trusted"
+            } else {
+                node::name(verdict)
+            }
+            .to_owned(),
+            overloaded_for_ms: match verdict {
+                Verdict::Overloaded { until } => Some(milliseconds(until.saturating_sub(now))),
+                Verdict::Unknown | Verdict::Alive | Verdict::Dead => None,
+            },
+            last_status: last.map(|last| last.status),
+            last_answer_age_ms: last.map(|last| milliseconds(now.saturating_sub(last.at))),
+            answer_ms: last.map(|last| last.took.as_secs_f64() * 1000.0),
+            missed,
+        };
+        self.node.report(now, server)
+    }
+}

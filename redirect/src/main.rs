@@ -1,0 +1,41 @@
+//! `pointsman-redirect`: the access node's daemon.
+//!
+//! It stands beside a node's SIP server and says, for all to hear, whether calls can come: an
+//! authenticated beacon every 100 ms, for as long as the SIP server answers OPTIONS. It listens to the
+//! other nodes' beacons and keeps a map of who is there. Calls go straight to the SIP server; this
+//! daemon is not in their way, and its end ends no call.
+//!
+//! ```text
+//!  SIP server ◄── OPTIONS ── health ──► sender ──► beacons ──► group
+//!                                         ▲                      │
+//!                              queries ───┘      availability ◄──┘
+//!                                                map ──► status, metrics
+//! ```
+
+mod admin;
+mod cli;
+mod clock;
+mod config;
+mod daemon;
+mod epoch;
+mod health;
+mod node;
+mod numbers;
+mod options;
+mod prober;
+mod report;
+mod sockets;
+mod table;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::Arguments::parse().carry_out() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pointsman-redirect: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
