@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::bpf::compile::Variant;
 use crate::bpf::prebuilt::{self, MadeWith, Status};
 use crate::bpf::strip;
+use crate::build;
 use crate::command;
 use crate::repo::{self, Repo};
 use crate::setup;
@@ -44,6 +45,10 @@ impl Args {
 
 /// The verb.
 pub(crate) fn run(repo: &Repo, args: &Args) -> Result<ExitCode> {
+    if prebuilt::status(repo)? == Status::Absent {
+        // lb-user includes it, and does not compile without one.
+        build::bpf_up_to_date(repo)?;
+    }
     let mut steps = Steps::default();
     if args.wants(args.fmt) {
         steps.take("format", || format(repo));
@@ -119,7 +124,7 @@ fn compare_bpf(repo: &Repo) -> Result<Outcome> {
         .differences(&MadeWith::by(&compiler, repo)?);
     if !differences.is_empty() {
         return left_out(format!(
-            "made with other versions ({})",
+            "made with other versions ({}); `cargo xtask build --bpf` makes it with these",
             differences.join("; ")
         ));
     }

@@ -1,5 +1,6 @@
 //! Getting a Rust toolchain that can compile for the kernel, by whichever way is open.
 
+use std::env;
 use std::process::Command;
 
 use anyhow::{Result, bail};
@@ -85,6 +86,10 @@ fn install_packages() -> Result<()> {
 fn install_nightly() -> Result<()> {
     if command::which("rustup").is_none() {
         bail!("rustup is not there");
+    }
+    // A machine that is told so has a reason: it is offline, or its toolchains are somebody's choice.
+    if env::var("RUSTUP_AUTO_INSTALL").is_ok_and(|auto| auto == "0") {
+        bail!("RUSTUP_AUTO_INSTALL=0 says that no toolchain may be installed unasked");
     }
     terminal::say(format_args!("Installing {NIGHTLY} with rustup"));
     let mut rustup = Command::new("rustup");
