@@ -47,6 +47,8 @@ impl Summary {
             Err("a test program did not compile, or ended without a result")
         } else if strict && self.left_out() > 0 {
             Err("some tests were left out, which counts as failed in CI")
+        } else if strict && self.passed == 0 {
+            Err("no test ran, which counts as failed in CI")
         } else {
             Ok(())
         }
@@ -151,5 +153,11 @@ test result: ok. 20 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fin
         let mut summary = summary("running 1 test");
         summary.a_run_failed = true;
         assert!(summary.verdict(false).is_err());
+    }
+
+    #[test]
+    fn nothing_at_all_is_no_success_in_ci() {
+        assert!(Summary::default().verdict(false).is_ok());
+        assert!(Summary::default().verdict(true).is_err());
     }
 }
