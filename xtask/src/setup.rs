@@ -9,9 +9,7 @@ mod tools;
 
 use anyhow::{Result, bail};
 
-pub(crate) use bpf_toolchain::{
-    HOW_TO as HOW_TO_GET_A_BPF_TOOLCHAIN, ensure_clippy as ensure_bpf_clippy, survey_here,
-};
+pub(crate) use bpf_toolchain::{by_hand, ensure_clippy as ensure_bpf_clippy, survey_here};
 pub(crate) use tools::{LAB, Tool};
 
 use crate::bpf::compile::Compiler;

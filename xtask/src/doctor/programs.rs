@@ -103,7 +103,10 @@ fn bpf_toolchain(repo: &Repo, lacking: State) -> Check {
         state: State::ok_or(best.is_some(), lacking),
         found,
         why: "A compiler that may use unstable features, with the source of its standard library.",
-        fix: setup::HOW_TO_GET_A_BPF_TOOLCHAIN.to_owned(),
+        fix: format!(
+            "`cargo xtask setup --bpf`, or by hand `{}`",
+            setup::by_hand()
+        ),
     }
 }
 

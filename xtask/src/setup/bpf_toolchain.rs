@@ -17,9 +17,10 @@ const COMPILER: &str = "rustc-web";
 const PACKAGES: [&str; 4] = [COMPILER, "cargo-web", "rust-web-src", CLIPPY];
 const CLIPPY: &str = "rust-web-clippy";
 
-/// How a person gets such a toolchain.
-pub(crate) const HOW_TO: &str = "`cargo xtask setup --bpf`, or by hand \
-     `rustup toolchain install nightly-2026-05-20 -c rust-src`";
+/// How a person gets such a toolchain where [`ensure`] cannot.
+pub(crate) fn by_hand() -> String {
+    format!("rustup toolchain install {NIGHTLY} -c rust-src -c clippy")
+}
 
 /// Looks at this machine and names the toolchain to use.
 pub(crate) fn survey_here(repo: &Repo) -> (Survey, Option<Toolchain>) {
@@ -57,8 +58,9 @@ pub(crate) fn ensure(repo: &Repo) -> Result<Toolchain> {
         }
     }
     bail!(
-        "no way is open to a toolchain that can build the BPF object:\n    {}\n  By hand: {HOW_TO}",
-        closed_ways.join("\n    ")
+        "no way is open to a toolchain that can build the BPF object:\n    {}\n  By hand: `{}`",
+        closed_ways.join("\n    "),
+        by_hand()
     );
 }
 
