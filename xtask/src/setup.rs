@@ -9,7 +9,9 @@ mod tools;
 
 use anyhow::{Result, bail};
 
-pub(crate) use bpf_toolchain::{by_hand, ensure_clippy as ensure_bpf_clippy, survey_here};
+pub(crate) use bpf_toolchain::{
+    by_hand as bpf_toolchain_by_hand, ensure_clippy as ensure_bpf_clippy, survey_here,
+};
 pub(crate) use tools::{LAB, Tool};
 
 use crate::bpf::compile::Compiler;
@@ -23,10 +25,12 @@ use crate::terminal;
 /// packages, and without starting or enabling the daemons in them. A user who is not root is asked
 /// for a password by sudo. Elsewhere the missing programs are listed.
 ///
-/// To build the BPF object it takes a rustup nightly with rust-src if one is there, else the
-/// distribution's own compiler and its sources, which live in /usr/bin beside rustup's. bpf-linker is
-/// built once and kept in ~/.cache/pointsman. All of this is only needed to change the programs in
-/// the kernel: the object in the repository serves everybody else.
+/// To build the BPF object it takes what it finds: the very compiler that made the object in the
+/// repository, else a rustup nightly with rust-src, else the distribution's compiler and its sources.
+/// If there is none, it installs Debian's, which lives in /usr/bin beside rustup's, or where Debian's
+/// packages are not to be had, a nightly. bpf-linker is built once and kept in ~/.cache/pointsman.
+/// All of this is only needed to change the programs in the kernel: the object in the repository
+/// serves everybody else.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only what builds the BPF object

@@ -105,7 +105,7 @@ fn bpf_toolchain(repo: &Repo, lacking: State) -> Check {
         why: "A compiler that may use unstable features, with the source of its standard library.",
         fix: format!(
             "`cargo xtask setup --bpf`, or by hand `{}`",
-            setup::by_hand()
+            setup::bpf_toolchain_by_hand()
         ),
     }
 }
