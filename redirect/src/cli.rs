@@ -26,8 +26,8 @@ Getting started:
   4. pointsman-redirect run
   5. pointsman-redirect status
 
-Log lines go to standard error; RUST_LOG=debug shows more of them. SIGTERM and SIGINT stop the daemon
-after a last beacon, which says that it takes no new calls."
+Log lines go to standard error; RUST_LOG=debug shows more of them.
+SIGTERM and SIGINT stop the daemon after a last beacon: no new calls."
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]

@@ -110,7 +110,7 @@ pub(crate) struct Metrics {
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
-    #[error("cannot read {path}")]
+    #[error("cannot read {path}; `--config` names another file")]
     Read { path: PathBuf, source: io::Error },
     /// `problem` names line and column, and shows the line.
     #[error("{path}: {problem}")]

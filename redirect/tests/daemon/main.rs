@@ -1,0 +1,304 @@
+//! The daemon as it is run: real processes, real multicast on the loopback, a SIP server that does as
+//! it is told.
+
+mod ear;
+mod fixture;
+mod sip_server;
+
+use ear::Ear;
+use fixture::{Fixture, KEY_ID, beacon_key, eventually};
+use lb_common::Admission;
+use lb_common::siphash::SipKey;
+use lb_proto::status::query::Query;
+use sip_server::SipServer;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+#[tokio::test]
+async fn beacons_verify_and_maps_show_everybody() {
+    let fixture = Fixture::new("maps");
+    let sip = SipServer::start(200);
+    let mut ear = Ear::open(&fixture);
+    let first = fixture.daemon(1, &sip).start();
+    let heard = ear.beacon_of(1).await;
+    assert_eq!((heard.cluster, heard.key_id), (fixture.cluster(), KEY_ID));
+    assert_eq!(
+        (heard.admission, heard.capacity, heard.headroom),
+        (Admission::Idle, 500, 500)
+    );
+    assert_eq!((heard.active, heard.period_ms), (0, 20));
+    assert_eq!(heard.sip_port, sip.address().port());
+    assert_eq!(std::net::IpAddr::from(heard.address_v4), fixture.address(1));
+    let next = ear.beacon_of(1).await;
+    assert!(next.stamp() > heard.stamp() && next.epoch == heard.epoch);
+
+    let second = fixture.daemon(2, &sip).start();
+    let report = eventually("both maps show both nodes", || {
+        let reports = [first.status(), second.status()];
+        let both_up = |report: &serde_json::Value| {
+            let nodes = report["nodes"].as_array().cloned().unwrap_or_default();
+            let ids: Vec<_> = nodes.iter().map(|node| node["node"].as_u64()).collect();
+            ids == [Some(1), Some(2)] && nodes.iter().all(|node| node["liveness"] == "Up")
+        };
+        reports
+            .iter()
+            .flatten()
+            .all(both_up)
+            .then(|| reports[1].clone())
+            .flatten()
+    });
+    assert_eq!(report["sip_server"]["verdict"], "alive");
+    assert_eq!(report["sip_server"]["last_status"], 200);
+    assert_eq!(report["plane"]["broken"], false);
+    let screen = second.screen();
+    assert!(
+        screen.contains("2 (this)") && screen.contains("Idle, 0 of 500 calls"),
+        "{screen}"
+    );
+
+    // Forged and replayed beacons are counted, and change nothing.
+    let mut forged = next.write(SipKey { k0: 1, k1: 2 }).to_vec();
+    ear.shout(&forged).await;
+    ear.shout(&next.write(beacon_key())).await;
+    forged.truncate(20);
+    ear.shout(&forged).await;
+    eventually("the second counts them", || {
+        let refused = second.status()?["refused"].clone();
+        let counted = ["beacon-forged", "beacon-replayed", "beacon-malformed"];
+        counted
+            .iter()
+            .all(|reason| refused[reason].as_u64() == Some(1))
+            .then_some(())
+    });
+
+    // A dead node turns Stale, then Down, in the other's map.
+    first.kill();
+    eventually("the second misses the first", || {
+        let report = second.status()?;
+        (report["nodes"][0]["liveness"] == "Down").then_some(())
+    });
+}
+
+#[tokio::test]
+async fn beacons_stop_with_the_sip_server_and_come_back_with_it() {
+    let fixture = Fixture::new("sip");
+    let sip = SipServer::start(200);
+    let mut ear = Ear::open(&fixture);
+    let daemon = fixture.daemon(1, &sip).start();
+    let before = ear.beacon_of(1).await;
+
+    // 503: no new calls for a second.
+    sip.answer(503);
+    let busy = ear
+        .until(|beacon| beacon.admission == Admission::Busy)
+        .await;
+    assert_eq!(busy.oc_permille, 0);
+    sip.answer(200);
+    ear.until(|beacon| beacon.admission == Admission::Idle)
+        .await;
+
+    // No answers: a last beacon that drains, then nothing, and no answer to queries.
+    sip.answer(0);
+    let last = ear
+        .until(|beacon| beacon.admission == Admission::Draining)
+        .await;
+    ear.ask(1, fixture.address(1)).await;
+    ear.silence(Duration::from_millis(300)).await;
+    let report = daemon.status().expect("it answers");
+    assert_eq!(report["sip_server"]["verdict"], "dead");
+    assert_eq!(report["speaking"], false);
+    assert!(daemon.screen().contains("silent, because its SIP server"));
+
+    sip.answer(200);
+    let back = ear.beacon_of(1).await;
+    assert_eq!(
+        (back.admission, back.epoch),
+        (Admission::Idle, before.epoch)
+    );
+    assert!(back.sequence > last.sequence);
+
+    // A server that crashes (its port is closed) is noticed by the closed port.
+    let address = sip.address();
+    drop(sip);
+    ear.until(|beacon| beacon.admission == Admission::Draining)
+        .await;
+    ear.silence(Duration::from_millis(100)).await;
+    let _sip = SipServer::start_at(address, 404);
+    assert_eq!(
+        ear.beacon_of(1).await.admission,
+        Admission::Idle,
+        "404 is an answer"
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_said_before_the_sip_server_answers() {
+    let fixture = Fixture::new("early");
+    let sip = SipServer::start(0);
+    let mut ear = Ear::open(&fixture);
+    let daemon = fixture.daemon(1, &sip).start();
+    daemon.wait_until_serving();
+    ear.silence(Duration::from_millis(100)).await;
+    let blind = fixture
+        .daemon(2, &sip)
+        .with("[sip]", "[sip]\nprobe = false")
+        .start();
+    assert_eq!(ear.beacon_of(2).await.admission, Admission::Idle);
+    assert_eq!(
+        blind.status().expect("it answers")["sip_server"]["verdict"],
+        "trusted"
+    );
+    sip.answer(200);
+    ear.beacon_of(1).await;
+}
+
+#[tokio::test]
+async fn every_life_has_a_higher_epoch_and_a_good_end() {
+    let fixture = Fixture::new("lives");
+    let sip = SipServer::start(200);
+    let mut ear = Ear::open(&fixture);
+    let setup = fixture.daemon(1, &sip);
+    let mut daemon = setup.start();
+    let first = ear.beacon_of(1).await;
+    assert!(daemon.is_socket_there());
+
+    let mut rival = setup.start();
+    let (status, log) = rival.end();
+    assert!(
+        !status.success() && log.contains("is this one running already?"),
+        "{log}"
+    );
+
+    daemon.terminate();
+    let last = ear
+        .until(|beacon| beacon.admission == Admission::Draining)
+        .await;
+    assert_eq!(last.epoch, first.epoch);
+    let (status, log) = daemon.end();
+    assert!(status.success(), "{log}");
+    assert!(!daemon.is_socket_there());
+    ear.silence(Duration::from_millis(60)).await;
+
+    let daemon = setup.start();
+    let second = ear.beacon_of(1).await;
+    assert!(
+        second.epoch > first.epoch && second.sequence < 5,
+        "{second:?}"
+    );
+    daemon.kill();
+    ear.silence(Duration::from_millis(60)).await;
+    assert!(daemon.is_socket_there(), "left behind");
+    let _daemon = setup.start();
+    assert!(ear.until(|beacon| beacon.epoch != second.epoch).await.epoch > second.epoch);
+}
+
+#[tokio::test]
+async fn a_query_is_answered_to_whoever_asks() {
+    let fixture = Fixture::new("query");
+    let sip = SipServer::start(200);
+    let mut ear = Ear::open(&fixture);
+    let period = ("period_ms = 20", "period_ms = 5000");
+    let daemon = fixture.daemon(1, &sip).with(period.0, period.1).start();
+    let heard = ear.beacon_of(1).await;
+    // Long before the next beacon is due.
+    for step in 1..=3 {
+        ear.ask(1, fixture.address(1)).await;
+        let answer = ear.answer().await;
+        assert_eq!((answer.node, answer.stamp()), (1, heard.stamp() + step));
+    }
+    // For another node, or forged: no answer.
+    ear.ask(2, fixture.address(1)).await;
+    let cluster = fixture.cluster();
+    let forged = Query {
+        cluster,
+        node: 1,
+        key_id: KEY_ID,
+        nonce: 1,
+    }
+    .write(SipKey::default());
+    ear.tell(&forged, fixture.address(1)).await;
+    eventually("the forged query is counted", || {
+        (daemon.status()?["refused"]["query-forged"] == 1).then_some(())
+    });
+    assert!(!ear.has_answer());
+    assert_eq!(daemon.status().expect("it answers")["sent"]["answers"], 3);
+}
+
+#[tokio::test]
+async fn prometheus_gets_its_numbers() {
+    let fixture = Fixture::new("metrics");
+    let sip = SipServer::start(200);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let listen = port.local_addr().expect("bound");
+    drop(port);
+    let metrics = format!("[metrics]\nlisten = \"{listen}\"\n[sip]");
+    let daemon = fixture.daemon(1, &sip).with("[sip]", &metrics).start();
+    Ear::open(&fixture).beacon_of(1).await;
+    daemon.wait_until_serving();
+    let mut stream = TcpStream::connect(listen).await.expect("a server");
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .expect("it reads");
+    let mut page = String::new();
+    stream.read_to_string(&mut page).await.expect("it answers");
+    for line in [
+        "pointsman_redirect_speaking 1\n",
+        "pointsman_redirect_sip_server{verdict=\"alive\"} 1\n",
+        "pointsman_redirect_plane_broken 0\n",
+        "pointsman_redirect_node{node=\"1\",liveness=\"Up\",admission=\"Idle\"} 1\n",
+    ] {
+        assert!(page.contains(line), "{line} in {page}");
+    }
+}
+
+#[test]
+fn a_daemon_that_cannot_serve_says_why() {
+    let fixture = Fixture::new("errors");
+    let sip = SipServer::start(200);
+    let setup = || fixture.daemon(1, &sip);
+    let cases = [
+        (
+            setup().with("node = 1", "node = 1000"),
+            "line 2",
+            "give 1 to 255",
+        ),
+        (
+            setup().with("[capacity]", "[capacity]\nhats = 3"),
+            "line ",
+            "unknown field `hats`",
+        ),
+        (
+            setup().with("\"lo\"", "\"pm-none\""),
+            "no network interface `pm-none`",
+            "ip link",
+        ),
+        (
+            setup().with("addresses = [\"", "addresses = [\"192.0.2.1\"] # "),
+            "192.0.2.1",
+            "lo",
+        ),
+        (
+            setup().with("state_dir = \"", "state_dir = \"/proc/"),
+            "boot epoch",
+            "/proc/",
+        ),
+    ];
+    for (setup, what, advice) in cases {
+        let (status, log) = setup.start().end();
+        assert!(!status.success());
+        assert!(
+            log.contains(what) && log.contains(advice),
+            "{what}, {advice}: {log}"
+        );
+    }
+    let (status, log) = setup().check().end();
+    assert!(status.success(), "{log}");
+    let keys = fixture.keys();
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o644)).expect("own file");
+    let (status, log) = setup().check().end();
+    assert!(!status.success() && log.contains("chmod 600"), "{log}");
+}
