@@ -21,6 +21,7 @@ pub mod steer;
 
 mod checksum;
 mod message;
+mod origin;
 mod sockets;
 mod system;
 mod task;
@@ -28,6 +29,7 @@ mod view;
 mod waiting;
 
 pub use counters::{Counters, Loss};
+pub use origin::admit;
 pub use sockets::OpenError;
 pub use task::Deferred;
 pub use view::steer_by_maps;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::future::poll_fn;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::counters::{Counters, Loss};
 use super::frame::{self, FrameError, Headers, Link};
+use super::origin::admit;
 use super::sockets::{FrameSocket, OpenError, VipSocket};
 use super::system::Received;
 use super::view::steer_by_maps;
@@ -166,9 +167,9 @@ impl Sender {
 
     fn steer(&mut self, vip: SocketAddr, received: &Received, payload: &[u8]) -> Result<(), Loss> {
         let client = received.source;
-        if !can_be_answered(client) || self.vips.contains(&client) {
-            return Err(Loss::BadSource);
-        }
+        admit(client, received.hop_limit, |address| {
+            self.vips.contains(&address)
+        })?;
         let steering = steer_by_maps(&self.maps, self.clock.now(), client, payload)
             .map_err(|_| Loss::NoMap)?;
         if steering.node == NO_NODE {
@@ -247,18 +248,6 @@ impl Sender {
     }
 }
 
-/// Whether an answer could find its way to a source.
-fn can_be_answered(source: SocketAddr) -> bool {
-    let is_somebody = match source.ip() {
-        IpAddr::V4(v4) => !v4.is_broadcast(),
-        IpAddr::V6(_) => true,
-    };
-    let ip = source.ip();
-    is_somebody
-        && source.port() != 0
-        && !(ip.is_unspecified() || ip.is_loopback() || ip.is_multicast())
-}
-
 /// Whether a link leads to another machine: not to all of them, and not back to this one.
 fn leads_away(link: &Link) -> bool {
     let [first, ..] = link.destination;
@@ -268,25 +257,6 @@ fn leads_away(link: &Link) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sources_that_nobody_can_answer_are_told_apart() {
-        for source in [
-            "127.0.0.1:5060",
-            "0.0.0.0:5060",
-            "224.0.0.1:5060",
-            "255.255.255.255:5060",
-            "192.0.2.1:0",
-            "[::1]:5060",
-            "[ff02::1]:5060",
-            "[::]:5060",
-        ] {
-            assert!(!can_be_answered(source.parse().unwrap()), "{source}");
-        }
-        for source in ["192.0.2.1:5060", "[2001:db8::1]:1", "[fe80::1]:5060"] {
-            assert!(can_be_answered(source.parse().unwrap()), "{source}");
-        }
-    }
 
     #[test]
     fn links_that_lead_back_or_to_everybody_are_told_apart() {

@@ -24,6 +24,8 @@ pub struct Delivery {
     pub client: SocketAddr,
     /// Where it was sent.
     pub destination: SocketAddr,
+    /// The hop limit, or time to live, of its first fragment to come.
+    pub hop_limit: u8,
     /// Its payload.
     pub payload: Vec<u8>,
 }
@@ -42,17 +44,24 @@ impl Stack {
             source: packet.source,
             destination: packet.destination,
         };
+        let hop_limit = packet.hop_limit;
         match packet.fragment {
-            None => ends.deliver(packet.payload),
+            None => ends.deliver(hop_limit, packet.payload),
             Some(fragment) => {
-                let payload = self.put(ends, &fragment, packet.payload)?;
-                ends.deliver(&payload)
+                let whole = self.put(ends, hop_limit, &fragment, packet.payload)?;
+                ends.deliver(whole.hop_limit, &whole.payload())
             }
         }
     }
 
-    /// Adds a fragment; returns the whole payload once it is complete.
-    fn put(&mut self, ends: Ends, fragment: &Fragment, bytes: &[u8]) -> Option<Vec<u8>> {
+    /// Adds a fragment; returns the datagram once it is complete.
+    fn put(
+        &mut self,
+        ends: Ends,
+        hop_limit: u8,
+        fragment: &Fragment,
+        bytes: &[u8],
+    ) -> Option<Incomplete> {
         let known = |datagram: &Incomplete| {
             datagram.ends == ends && datagram.identification == fragment.identification
         };
@@ -62,8 +71,11 @@ impl Stack {
                 if self.incomplete.len() == MAX_INCOMPLETE {
                     self.incomplete.pop_front();
                 }
-                self.incomplete
-                    .push_back(Incomplete::new(ends, fragment.identification));
+                self.incomplete.push_back(Incomplete::new(
+                    ends,
+                    hop_limit,
+                    fragment.identification,
+                ));
                 self.incomplete.len() - 1
             }
         };
@@ -73,7 +85,7 @@ impl Stack {
                 self.incomplete.remove(place);
                 None
             }
-            Progress::Complete => Some(self.incomplete.remove(place)?.payload()),
+            Progress::Complete => self.incomplete.remove(place),
         }
     }
 }
@@ -87,7 +99,7 @@ struct Ends {
 
 impl Ends {
     /// The datagram in an IP payload.
-    fn deliver(self, payload: &[u8]) -> Option<Delivery> {
+    fn deliver(self, hop_limit: u8, payload: &[u8]) -> Option<Delivery> {
         let port = |at| be16(payload, at);
         let len = match be16(payload, 4)? {
             // RFC 2675 §4: the length is that of the packet.
@@ -97,6 +109,7 @@ impl Ends {
         Some(Delivery {
             client: (self.source, port(0)?).into(),
             destination: (self.destination, port(2)?).into(),
+            hop_limit,
             payload: payload.get(8..len)?.to_vec(),
         })
     }
@@ -106,6 +119,7 @@ impl Ends {
 #[derive(Debug)]
 struct Incomplete {
     ends: Ends,
+    hop_limit: u8,
     identification: u32,
     /// In order of their offsets, without overlap.
     parts: Vec<(usize, Vec<u8>)>,
@@ -121,9 +135,10 @@ enum Progress {
 }
 
 impl Incomplete {
-    fn new(ends: Ends, identification: u32) -> Self {
+    fn new(ends: Ends, hop_limit: u8, identification: u32) -> Self {
         Self {
             ends,
+            hop_limit,
             identification,
             parts: Vec::new(),
             len: None,
@@ -185,6 +200,7 @@ struct Fragment {
 struct Packet<'a> {
     source: IpAddr,
     destination: IpAddr,
+    hop_limit: u8,
     fragment: Option<Fragment>,
     payload: &'a [u8],
 }
@@ -217,6 +233,7 @@ impl<'a> Packet<'a> {
         Some(Self {
             source: Ipv4Addr::from(bytes::<4>(packet, 12)?).into(),
             destination: Ipv4Addr::from(bytes::<4>(packet, 16)?).into(),
+            hop_limit: *packet.get(8)?,
             fragment: (more || offset != 0).then_some(Fragment {
                 identification,
                 offset,
@@ -268,6 +285,7 @@ impl<'a> Packet<'a> {
         Some(Self {
             source: Ipv6Addr::from(bytes::<16>(packet, 8)?).into(),
             destination: Ipv6Addr::from(bytes::<16>(packet, 24)?).into(),
+            hop_limit: *packet.get(7)?,
             // RFC 6946: a fragment that is the whole is none.
             fragment: fragment.filter(|fragment| fragment.more || fragment.offset != 0),
             payload: packet.get(at..)?,
@@ -330,6 +348,7 @@ mod tests {
             assert_eq!(delivery.payload, payload);
             assert_eq!(delivery.client, headers(v6).client);
             assert_eq!(delivery.destination, headers(v6).vip);
+            assert_eq!(delivery.hop_limit, headers(v6).hop_limit - 1);
             assert!(stack.incomplete.is_empty());
         }
     }
