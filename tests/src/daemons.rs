@@ -76,7 +76,7 @@ impl<'lab> Daemons<'lab> {
     pub fn start_controller(&self) -> Result<Process> {
         let mut command = self.controller_command("run");
         command.env("NO_COLOR", "1");
-        Process::start(self.lab, "controller", command)
+        Process::start_daemon(self.lab, "controller", command)
     }
 
     /// Starts a node's redirect server, and does not wait for anything.
@@ -90,7 +90,7 @@ impl<'lab> Daemons<'lab> {
             .arg("--config")
             .arg(files::redirect_file(self.lab, node));
         command.env("NO_COLOR", "1");
-        Process::start(self.lab, &format!("redirect-{node}"), command)
+        Process::start_daemon(self.lab, &format!("redirect-{node}"), command)
     }
 
     /// A verb of the controller's CLI, with the lab's configuration, on the LB.
@@ -161,6 +161,18 @@ impl<'lab> Daemons<'lab> {
             .get("reasons")
             .context("`stats --json` has no `reasons`")?;
         files::counts(reasons).context("`reasons` are not as expected")
+    }
+
+    /// Frames of one reason.
+    ///
+    /// # Errors
+    /// There are no pinned maps yet.
+    pub fn reason(&self, reason: &str) -> Result<u64> {
+        let reasons = self.reasons()?;
+        Ok(reasons
+            .iter()
+            .find(|(name, _)| name == reason)
+            .map_or(0, |(_, count)| *count))
     }
 
     /// The lab.

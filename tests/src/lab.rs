@@ -19,6 +19,7 @@ mod bpffs;
 mod command;
 pub(crate) mod held;
 mod host;
+mod kernel_objects;
 mod namespace;
 mod pass;
 mod process;
@@ -27,7 +28,9 @@ mod topology;
 
 pub use bpffs::Bpffs;
 pub use host::Host;
+pub use kernel_objects::KernelObjects;
 pub use namespace::Namespace;
+pub use pass::PassProgram;
 pub use process::{Process, Signal, eventually, wait_until};
 pub(crate) use sys::cpus;
 pub use sys::{Scheduling, realtime_ns, run_on_cpu};

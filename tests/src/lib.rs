@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`lab`] | which machines are there, and how are they connected? |
 //! | [`daemons`] | how are the programs under test told what to do, and what do they say? |
+//! | [`fleet`] | how is a lab brought into service? |
+//! | [`homes`] | where does a call belong? |
 //! | [`traffic`] | who calls, and who answers? |
 //! | [`record`] | which messages came where, and when? |
 //! | [`stall`] | did the machine itself stand still meanwhile? |
@@ -11,6 +13,8 @@
 
 pub mod daemons;
 pub mod demo;
+pub mod fleet;
+pub mod homes;
 pub mod lab;
 pub mod record;
 pub mod stall;

@@ -1,5 +1,6 @@
 //! Traffic: SIPp as the switch, SIPp and Kamailio as nodes' SIP servers, and hand-made messages.
 
+mod baseline;
 mod ear;
 pub mod frame;
 mod kamailio;
@@ -9,6 +10,7 @@ mod server;
 mod switch;
 mod voice;
 
+pub use baseline::{BaselineRun, clean_rate, measure as measure_baseline};
 pub use ear::{Ears, Heard};
 pub use kamailio::start as start_kamailio;
 pub use message::Call;

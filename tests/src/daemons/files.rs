@@ -169,7 +169,7 @@ fn redirect(lab: &Lab, settings: &Settings, keys: &Path, node: u16) -> Result<St
     Ok(format!(
         "cluster = {CLUSTER}\nnode = {node}\nkeys = \"{keys}\"\nstate_dir = \"{state}\"\n\n\
          [beacon]\ngroups = {groups:?}\nport = {port}\ninterface = \"eth0\"\n\
-         period_ms = {period}\nhold_periods = {hold}\n\n\
+         period_ms = {period}\nhold_periods = {hold}\ndown_periods = {down}\n\n\
          [sip]\nserver = \"{server}\"\nprobe_ms = 200\n{probe}\n\
          [capacity]\ncalls = {capacity}\n\n\
          [admin]\nsocket = \"{state}/redirect.sock\"\n",
@@ -179,6 +179,7 @@ fn redirect(lab: &Lab, settings: &Settings, keys: &Path, node: u16) -> Result<St
         port = settings.status_port,
         period = settings.period.as_millis(),
         hold = settings.hold_periods,
+        down = settings.down_periods,
         probe = if settings.probe {
             ""
         } else {

@@ -1,6 +1,7 @@
 //! What the demo is told.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Shows Pointsman at work: real calls through it, and things that go wrong meanwhile.
 ///
@@ -40,8 +41,8 @@ impl Args {
         }
     }
 
-    /// Seconds of baseline at each rate that is tried.
-    pub(super) fn baseline_seconds(&self) -> u32 {
-        if self.quick { 2 } else { 4 }
+    /// Length of the baseline at each rate that is tried.
+    pub(super) fn baseline_length(&self) -> Duration {
+        Duration::from_secs(if self.quick { 2 } else { 4 })
     }
 }

@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-use super::baseline::Baseline;
 use super::fates::Fates;
 use super::screen::{self, count};
 use super::show::Evidence;
 use super::{KILLED, NODES};
 use crate::stall;
+use crate::traffic::BaselineRun;
 
 /// The figures, as `--json` writes them.
 #[derive(Clone, Debug, Serialize)]
@@ -74,7 +74,7 @@ struct Promise {
 
 impl Report {
     /// Sums up.
-    pub(super) fn new(baseline: &Baseline, evidence: &Evidence) -> Self {
+    pub(super) fn new(baseline: &BaselineRun, evidence: &Evidence) -> Self {
         let fates = Fates::read(evidence);
         let millis = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
         let begun = f64::from(evidence.stats.started);

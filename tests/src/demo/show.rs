@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::baseline::{Baseline, TALK};
+use super::baseline::TALK;
 use super::{Args, KAMAILIO, KILLED, NODES, screen};
 use crate::daemons::{Daemons, PATIENCE};
 use crate::lab::{Process, Signal, realtime_ns};
 use crate::record::{Recorder, Tape};
 use crate::stall::StallWitness;
-use crate::traffic::{CallLoad, CallStats, Switch, start_kamailio, start_sipp_server};
+use crate::traffic::{BaselineRun, CallLoad, CallStats, Switch, start_kamailio, start_sipp_server};
 
 /// When things happen, in thousandths of the time that the calls take.
 const KILL_NODE: u32 = 200;
@@ -81,7 +81,7 @@ impl NodeDaemons {
 }
 
 /// Runs the calls and everything that happens to them.
-pub(super) fn run(daemons: &Daemons<'_>, args: &Args, baseline: &Baseline) -> Result<Evidence> {
+pub(super) fn run(daemons: &Daemons<'_>, args: &Args, baseline: &BaselineRun) -> Result<Evidence> {
     let lab = daemons.lab();
     screen::step("Starting the fleet");
     let mut controller = daemons.start_controller()?;

@@ -52,13 +52,16 @@ struct CreateLink {
 
 /// The attachment; ends with this value.
 #[derive(Debug)]
-pub(super) struct PassProgram {
+pub struct PassProgram {
     _link: OwnedFd,
 }
 
 impl PassProgram {
     /// Attaches it, in the driver, to an interface of `namespace`.
-    pub(super) fn attach(namespace: &Namespace, interface: &str) -> Result<Self> {
+    ///
+    /// # Errors
+    /// Another program is there, or the driver does not take any.
+    pub fn attach(namespace: &Namespace, interface: &str) -> Result<Self> {
         namespace
             .inside(|| {
                 let index = sys::interface_index(interface)?;

@@ -1,6 +1,7 @@
 //! A program that runs in a lab: its log is kept, and it never outlives the lab.
 
 use std::fs::{self, File};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -45,6 +46,7 @@ pub struct Process {
     child: Child,
     log: PathBuf,
     exit: Option<ExitStatus>,
+    readiness: Option<UnixDatagram>,
 }
 
 impl Process {
@@ -69,7 +71,49 @@ impl Process {
             child,
             log,
             exit: None,
+            readiness: None,
         })
+    }
+
+    /// The same for a daemon that tells systemd when it is ready: see [`Self::wait_until_ready`].
+    ///
+    /// # Errors
+    /// The program is not there.
+    pub fn start_daemon(lab: &Lab, name: &str, mut command: Command) -> Result<Self> {
+        let path = lab.directory().join(format!("{name}.notify"));
+        let _ = fs::remove_file(&path);
+        let socket =
+            UnixDatagram::bind(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        socket.set_nonblocking(true)?;
+        command.env("NOTIFY_SOCKET", &path);
+        let mut process = Self::start(lab, name, command)?;
+        process.readiness = Some(socket);
+        Ok(process)
+    }
+
+    /// Waits until a daemon has said that it serves.
+    ///
+    /// # Errors
+    /// It ends instead, or takes too long.
+    pub fn wait_until_ready(&mut self, limit: Duration) -> Result<()> {
+        let what = format!("{} to be ready", self.name);
+        eventually(&what, limit, || {
+            let Some(socket) = &self.readiness else {
+                bail!("{} is no daemon", self.name)
+            };
+            let mut message = [0; 1024];
+            while let Ok(len) = socket.recv(&mut message) {
+                if message[..len]
+                    .split(|byte| *byte == b'\n')
+                    .any(|line| line == b"READY=1")
+                {
+                    return Ok(true);
+                }
+            }
+            self.expect_running()?;
+            Ok(false)
+        })
+        .with_context(|| format!("it said nothing of the kind{}", self.last_words()))
     }
 
     /// The id of the process.

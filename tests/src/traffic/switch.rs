@@ -143,11 +143,12 @@ impl Switch {
         Ok(stats)
     }
 
-    /// Makes no new calls, and ends when those under way are over.
+    /// Makes no new calls: [`Self::wait`] then waits for those under way.
     ///
     /// # Errors
     /// SIPp has ended.
     pub fn stop(&mut self) -> Result<()> {
+        self.calls = 0;
         self.process.signal(Signal::User1)
     }
 }
