@@ -78,6 +78,8 @@ pub struct BeaconSighting {
     pub time_ns: u64,
     /// Whose it is.
     pub node: u16,
+    /// Which life of the node it is of.
+    pub epoch: u32,
     /// What it says of new calls.
     pub admission: Admission,
 }
@@ -104,6 +106,7 @@ pub(super) fn note(frame: Received<'_>) -> Noted {
         return Noted::Beacon(BeaconSighting {
             time_ns: frame.time_ns,
             node: beacon.node,
+            epoch: beacon.epoch,
             admission: beacon.admission,
         });
     }
