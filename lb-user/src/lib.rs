@@ -4,7 +4,9 @@
 //! Everything else is built on it.
 
 pub mod apply;
+pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod deferred;
 pub mod explain;
 pub mod neighbours;

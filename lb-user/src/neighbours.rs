@@ -98,6 +98,24 @@ pub struct Survey {
     pub own: BTreeSet<IpAddr>,
 }
 
+/// The addresses of this machine that datagrams to nodes are sent from.
+///
+/// # Errors
+/// [`NetlinkError`].
+pub fn own_addresses(nodes: &[NodeConfig]) -> Result<BTreeSet<IpAddr>, NetlinkError> {
+    let mut netlink = Netlink::open()?;
+    let mut own = BTreeSet::new();
+    for node in nodes {
+        let link = match &node.interface {
+            Some(name) => netlink.link_named(name)?,
+            None => None,
+        };
+        let route = netlink.route(node.address, link.map(|link| link.index))?;
+        own.extend(route.and_then(|route| route.source));
+    }
+    Ok(own)
+}
+
 /// Keeps `NODES` and `PORTS` up to date. The only writer of their link addresses.
 pub struct Neighbours {
     netlink: Netlink,
@@ -106,7 +124,7 @@ pub struct Neighbours {
     /// Interfaces with the program on them.
     attached: Vec<u32>,
     /// What was said of a node last, so that it is said once.
-    said: BTreeMap<u16, Option<Finding>>,
+    said: BTreeMap<u16, Finding>,
     /// Next hops: events about others are none of ours.
     next_hops: BTreeSet<IpAddr>,
     prober: Prober,
@@ -133,11 +151,34 @@ impl Neighbours {
         })
     }
 
-    /// The nodes of another configuration.
-    pub fn configure(&mut self, nodes: Vec<NodeConfig>) {
-        self.said
-            .retain(|id, _| nodes.iter().any(|node| node.id == *id));
+    /// The nodes of another configuration. Those that have moved are unreachable until they are
+    /// found at their new address.
+    fn configure(&mut self, nodes: Vec<NodeConfig>) {
+        for node in &nodes {
+            let is_at = |known: &&NodeConfig| {
+                known.id == node.id
+                    && (known.address, known.mac, &known.interface)
+                        == (node.address, node.mac, &node.interface)
+            };
+            if !self.nodes.iter().any(|known| is_at(&known)) {
+                self.said.remove(&node.id);
+                if let Err(error) = self.forget(node.id) {
+                    warn("cannot forget a node's link address", &error);
+                }
+            }
+        }
         self.nodes = nodes;
+    }
+
+    fn forget(&self, id: u16) -> Result<(), AccessError> {
+        let node = self.maps.node(id)?;
+        self.maps.set_node(
+            id,
+            Node {
+                flags: node.flags & !Node::REACHABLE,
+                ..node
+            },
+        )
     }
 
     /// Looks all nodes up and writes down what has changed.
@@ -289,7 +330,7 @@ impl Neighbours {
             },
             other => other,
         };
-        if self.said.insert(node.id, Some(finding)) == Some(Some(finding)) {
+        if self.said.insert(node.id, finding) == Some(finding) {
             return;
         }
         let (id, address) = (node.id, node.address);
@@ -349,8 +390,7 @@ impl Neighbours {
                     if is_unsettled { RETRY } else { REFRESH }
                 }
                 Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "cannot look up the ways to nodes");
+                    warn("cannot look up the ways to nodes", &error);
                     RETRY
                 }
             };
@@ -373,8 +413,7 @@ impl Neighbours {
                         }
                         Ok(_) => {}
                         Err(error) => {
-                            let error = &error as &dyn std::error::Error;
-                            tracing::warn!(error, "following neighbours by looking only");
+                            warn("following neighbours by looking only", &error);
                             tokio::time::sleep(RETRY).await;
                             break;
                         }
@@ -383,6 +422,10 @@ impl Neighbours {
             }
         }
     }
+}
+
+fn warn(what: &str, error: &(dyn std::error::Error + 'static)) {
+    tracing::warn!(error, "{what}");
 }
 
 /// Makes the kernel resolve a node's address, by sending it an empty datagram.

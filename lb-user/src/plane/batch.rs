@@ -1,8 +1,7 @@
-//! Reading a hash map in batches.
+//! Reading and writing maps in batches (Linux 5.6): one system call for thousands of entries.
 //!
 //! Walking a hash map key by key starts over whenever the key it stands on is deleted meanwhile. A
-//! batch takes whole buckets and continues at the next bucket, whatever happens to the entries; and
-//! it is one system call for some thousand entries (Linux 5.6).
+//! batch takes whole buckets and continues at the next bucket, whatever happens to the entries.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -38,7 +37,7 @@ pub(super) fn read<V: Shared + Default>(
 ) -> io::Result<Batch<V>> {
     let mut size = BATCH;
     loop {
-        let mut keys = vec![0; size];
+        let mut keys = vec![0u64; size];
         let mut values = vec![V::default(); size];
         let from = from.map(|cursor| cursor.0);
         match sys::lookup_batch(map, from, &mut keys, &mut values) {
@@ -53,4 +52,37 @@ pub(super) fn read<V: Shared + Default>(
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Elements of an array, from `first` on: as many as the slice has.
+///
+/// # Errors
+/// What the kernel answers.
+pub(super) fn read_array<V: Shared>(
+    map: BorrowedFd<'_>,
+    first: u32,
+    values: &mut [V],
+) -> io::Result<()> {
+    let mut keys = vec![0u32; values.len()];
+    // A batch of an array starts behind the index it is given.
+    let from = first.checked_sub(1);
+    let read = sys::lookup_batch(map, from, &mut keys, values)?;
+    if read.count == values.len() {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+/// Overwrites elements of an array, from `first` on.
+///
+/// # Errors
+/// What the kernel answers.
+pub(super) fn write_array<V: Shared>(
+    map: BorrowedFd<'_>,
+    first: u32,
+    values: &[V],
+) -> io::Result<()> {
+    let keys: Vec<u32> = (first..).take(values.len()).collect();
+    sys::update_batch(map, &keys, values)
 }

@@ -7,11 +7,16 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// `BPF_FS_MAGIC` of <linux/magic.h>.
 const MAGIC: i64 = 0xcafe_4a11;
 /// Where systemd and everybody else mounts the BPF file system.
 const USUAL: &str = "/sys/fs/bpf";
+/// How long to wait for another controller that is ending: the kernel frees a killed one's maps, and
+/// with them its claim, some time after the signal.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The directory cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +111,9 @@ pub fn prepare(dir: &Path) -> Result<Prepared, BpffsError> {
     mount(at).map_err(failed("mounting a BPF file system (this takes root)"))?;
     fs::create_dir_all(dir).map_err(failed("making the directory"))?;
     let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
-    let is_private = namespace("self") != namespace("1");
+    // Whose namespace the first process's is cannot always be seen.
+    let is_private =
+        namespace("1").is_some_and(|first| namespace("self").is_some_and(|own| own != first));
     Ok(Prepared::Mounted {
         at: at.to_owned(),
         is_private,
@@ -151,11 +158,10 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Claims the directory.
+    /// Claims the directory. Waits a little for a holder that is just ending.
     ///
     /// # Errors
     /// [`BpffsError::Taken`] when another process has it.
-    #[expect(unsafe_code, reason = "flock")]
     pub fn take(dir: &Path) -> Result<Self, BpffsError> {
         let failed = |source| BpffsError::Io {
             path: dir.to_owned(),
@@ -163,18 +169,33 @@ impl Claim {
             source,
         };
         let file = File::open(dir).map_err(failed)?;
-        // SAFETY: a descriptor that is open.
-        if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
-            return Ok(Self { _dir: file });
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match lock(&file) {
+                Ok(()) => return Ok(Self { _dir: file }),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                    return Err(failed(error));
+                }
+                Err(_) if Instant::now() < deadline => thread::sleep(PATIENCE / 20),
+                Err(_) => {
+                    return Err(BpffsError::Taken {
+                        path: dir.to_owned(),
+                        holder: holder(dir),
+                    });
+                }
+            }
         }
-        let error = io::Error::last_os_error();
-        if error.kind() == io::ErrorKind::WouldBlock {
-            return Err(BpffsError::Taken {
-                path: dir.to_owned(),
-                holder: holder(dir),
-            });
-        }
-        Err(failed(error))
+    }
+}
+
+#[expect(unsafe_code, reason = "flock")]
+fn lock(file: &File) -> io::Result<()> {
+    // SAFETY: a descriptor that is open.
+    let result = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
     }
 }
 

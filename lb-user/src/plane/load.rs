@@ -80,6 +80,12 @@ impl Plane {
     }
 
     fn from_loaded(mut programs: Ebpf) -> Result<Self, LoadError> {
+        // Before the maps are taken: instructions name maps by the descriptors they have now.
+        for name in [object::STEERING, object::CLOCK] {
+            xdp(&mut programs, name)?
+                .load()
+                .map_err(|source| LoadError::Program { name, source })?;
+        }
         let mut descriptors = HashMap::new();
         let maps = Maps::from_source(|name| {
             let map = programs
@@ -93,11 +99,6 @@ impl Plane {
             descriptors.insert(name, fd);
             Ok(map)
         })?;
-        for name in [object::STEERING, object::CLOCK] {
-            xdp(&mut programs, name)?
-                .load()
-                .map_err(|source| LoadError::Program { name, source })?;
-        }
         Ok(Self {
             programs,
             maps: Arc::new(maps),

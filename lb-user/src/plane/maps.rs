@@ -8,12 +8,14 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use aya::maps::{Array, DevMap, HashMap, Map, MapData, MapError, MapFd, PerCpuArray, PerCpuValues, RingBuf};
+use aya::maps::{
+    Array, DevMap, HashMap, Map, MapData, MapError, MapFd, PerCpuArray, PerCpuValues, RingBuf,
+};
 use aya::sys::SyscallError;
 use lb_common::maps::{
     BeaconKey, Event, MAX_PORTS, MemoryBucket, Node, NodeCounts, NodeStatus, Pin, ReasonCounts,
-    Settings, StatusPlane, TABLE_PACK, TABLE_SLOTS, Turnout, VIP_PROBES, VIP_SLOTS, Vip, VipUse,
-    table_place, vip_slot,
+    Settings, StatusPlane, TABLE_ELEMENTS, TABLE_PACK, TABLE_SLOTS, Turnout, VIP_PROBES, VIP_SLOTS,
+    Vip, VipUse, table_place, vip_slot,
 };
 use lb_common::{Address, REASON_SLOTS, Shared};
 
@@ -188,27 +190,34 @@ impl Maps {
     /// Fills a generation of the steering table: the node of each slot. Slots beyond the slice get
     /// no node.
     pub fn set_table(&self, generation: u32, nodes: &[u16]) -> Result<(), AccessError> {
-        for slot in (0..TABLE_SLOTS).step_by(TABLE_PACK as usize) {
-            let mut element = 0;
-            for offset in 0..TABLE_PACK {
-                let node = nodes.get((slot + offset) as usize).copied().unwrap_or(0);
-                element |= u64::from(node) << (offset * 16);
-            }
-            self.table.set(table_place(generation, slot).0, element)?;
-        }
-        Ok(())
+        let element = |index: u32| {
+            (0..TABLE_PACK).fold(0, |element, offset| {
+                let slot = (index * TABLE_PACK + offset) as usize;
+                element | u64::from(nodes.get(slot).copied().unwrap_or(0)) << (offset * 16)
+            })
+        };
+        let elements: Vec<u64> = (0..TABLE_ELEMENTS).map(element).collect();
+        batch::write_array(
+            self.table.fd.as_fd(),
+            table_place(generation, 0).0,
+            &elements,
+        )
+        .map_err(|error| self.table.error(error.into()))
     }
 
     /// A generation of the steering table: the node of each slot.
     pub fn table(&self, generation: u32) -> Result<Vec<u16>, AccessError> {
-        let mut nodes = Vec::with_capacity(TABLE_SLOTS as usize);
-        for slot in (0..TABLE_SLOTS).step_by(TABLE_PACK as usize) {
-            let element = self.table.get(table_place(generation, slot).0)?;
-            for offset in 0..TABLE_PACK.min(TABLE_SLOTS - slot) {
-                nodes.push((element >> (offset * 16)) as u16);
-            }
-        }
-        Ok(nodes)
+        let mut elements = vec![0u64; TABLE_ELEMENTS as usize];
+        batch::read_array(
+            self.table.fd.as_fd(),
+            table_place(generation, 0).0,
+            &mut elements,
+        )
+        .map_err(|error| self.table.error(error.into()))?;
+        let slots = elements.into_iter().flat_map(|element| {
+            (0..TABLE_PACK).map(move |offset| (element >> (offset * 16)) as u16)
+        });
+        Ok(slots.take(TABLE_SLOTS as usize).collect())
     }
 
     /// The node that a generation of the table gives for one slot.
@@ -471,13 +480,19 @@ impl Maps {
     /// Frames for a service address, by its [`Vip::index`], over all CPUs.
     pub fn vip_count(&self, index: u32) -> Result<u64, AccessError> {
         let per_cpu = lock(&self.vip_counts).get(&index, 0);
-        let per_cpu = per_cpu.map_err(|source| AccessError { map: "VIP_COUNTS", source })?;
+        let per_cpu = per_cpu.map_err(|source| AccessError {
+            map: "VIP_COUNTS",
+            source,
+        })?;
         Ok(per_cpu.iter().sum())
     }
 
     /// Starts a service address's count from 0, before its index is given to another.
     pub fn clear_vip_count(&self, index: u32) -> Result<(), AccessError> {
-        let failed = |source| AccessError { map: "VIP_COUNTS", source };
+        let failed = |source| AccessError {
+            map: "VIP_COUNTS",
+            source,
+        };
         let mut counts = lock(&self.vip_counts);
         let cpus = counts.get(&index, 0).map_err(failed)?.len();
         let zeros = PerCpuValues::try_from(vec![0; cpus]).map_err(|error| failed(error.into()))?;
@@ -543,13 +558,20 @@ enum Walk {
 /// An array of shared values.
 struct Slots<T: Shared> {
     name: &'static str,
+    fd: OwnedFd,
     map: Mutex<Array<MapData, Raw<T>>>,
 }
 
 impl<T: Shared> Slots<T> {
     fn new((name, map): (&'static str, Map)) -> Result<Self, OpenError> {
+        let fd = descriptor(name, &map)?.as_fd().try_clone_to_owned();
+        let fd = fd.map_err(|error| OpenError::Map {
+            map: name,
+            source: error.into(),
+        })?;
         Ok(Self {
             name,
+            fd,
             map: Mutex::new(typed((name, map))?),
         })
     }

@@ -19,6 +19,7 @@ enum Command {
     ObjectGet = 7,
     ObjectInfo = 15,
     LookupBatch = 24,
+    UpdateBatch = 26,
     LinkCreate = 28,
     LinkUpdate = 29,
 }
@@ -214,15 +215,15 @@ pub(super) struct BatchRead {
     pub(super) next: Option<u32>,
 }
 
-/// Reads entries of a hash map with keys of eight bytes into the slices.
+/// Reads entries into the slices, whose elements must be as large as the map's keys and values.
 ///
 /// # Errors
 /// `ENOSPC`: the next bucket holds more than the slices.
 #[expect(unsafe_code, reason = "BPF_MAP_LOOKUP_BATCH")]
-pub(super) fn lookup_batch<V: Shared>(
+pub(super) fn lookup_batch<K: Shared, V: Shared>(
     map: BorrowedFd<'_>,
     from: Option<u32>,
-    keys: &mut [u64],
+    keys: &mut [K],
     values: &mut [V],
 ) -> io::Result<BatchRead> {
     let size = keys.len().min(values.len());
@@ -242,8 +243,8 @@ pub(super) fn lookup_batch<V: Shared>(
         flags: 0,
     };
     // SAFETY: the layout of BPF_MAP_LOOKUP_BATCH. The kernel writes a cursor of four bytes and at
-    // most `count` keys and values of the map's sizes, which were compared with `u64` and `V` when
-    // the map was opened. Any bit pattern is a `V`.
+    // most `count` keys and values of the map's sizes, which were compared with the types when the
+    // map was opened. Any bit pattern is a `K` and a `V`.
     let more = match unsafe { bpf(Command::LookupBatch, &mut attributes) } {
         Ok(_) => true,
         // The end of the map; the last entries come with it.
@@ -254,4 +255,26 @@ pub(super) fn lookup_batch<V: Shared>(
         count: (attributes.count as usize).min(size),
         next: more.then_some(next),
     })
+}
+
+/// Writes entries from the slices, whose elements must be as large as the map's keys and values.
+#[expect(unsafe_code, reason = "BPF_MAP_UPDATE_BATCH")]
+pub(super) fn update_batch<K: Shared, V: Shared>(
+    map: BorrowedFd<'_>,
+    keys: &[K],
+    values: &[V],
+) -> io::Result<()> {
+    let mut attributes = Batch {
+        in_batch: 0,
+        out_batch: 0,
+        keys: keys.as_ptr().expose_provenance() as u64,
+        values: values.as_ptr().expose_provenance() as u64,
+        count: keys.len().min(values.len()) as u32,
+        map: map.as_raw_fd() as u32,
+        elem_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: the layout of BPF_MAP_UPDATE_BATCH. The kernel reads `count` keys and values of the
+    // map's sizes, which were compared with the types when the map was opened.
+    unsafe { bpf(Command::UpdateBatch, &mut attributes) }.map(drop)
 }

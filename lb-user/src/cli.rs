@@ -1,0 +1,258 @@
+//! The command line.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::{Args, Parser, Subcommand};
+use lb_proto::keys::KeyRing;
+use serde::Serialize;
+
+use crate::config::{Config, DEFAULT_BPFFS, DEFAULT_PATH};
+use crate::daemon::{self, Intent};
+use crate::plane::bpffs;
+use crate::plane::site::{self, Detached};
+
+/// Steers SIP to the right server, in the kernel, by Call-ID.
+///
+/// `pointsman run` loads an XDP program, attaches it to the configured interfaces, and keeps its
+/// view of the access nodes up to date. The program stays when the daemon goes, however it goes:
+/// stopping, killing and upgrading it lose no packet. `pointsman detach` is what ends steering.
+///
+/// All other commands look at the running data plane through its pinned maps, so they work with the
+/// daemon dead. They take root.
+#[derive(Debug, Parser)]
+#[command(name = "pointsman", version, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Starting from nothing:
+  pointsman keygen -o /etc/pointsman/keys      # the same file goes to every machine
+  pointsman check-config                       # /etc/pointsman/pointsman.toml makes sense?
+  pointsman run                                # serve
+
+What is going on:
+  pointsman nodes                              # who is there, and who takes calls
+  pointsman stats --watch                      # packets by reason, by node, by VIP
+  pointsman explain --pcap trace.pcap          # where would these frames go, and why";
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+pub struct Common {
+    /// The configuration file.
+    #[arg(long, short, global = true, value_name = "FILE", default_value = DEFAULT_PATH)]
+    pub config: PathBuf,
+    /// Print JSON, for programs.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve: load, attach, and watch over the data plane until told to stop.
+    ///
+    /// SIGTERM and SIGINT stop the daemon and leave the data plane serving; SIGHUP reloads the
+    /// configuration. A running data plane is adopted, its program replaced by this version's.
+    Run {
+        /// Only check the configuration and the key file, then exit.
+        #[arg(long)]
+        check_config: bool,
+    },
+    /// Check the configuration and the key file.
+    CheckConfig,
+    /// Check the configuration, then have the running daemon take it over.
+    ///
+    /// The daemon takes all of it or keeps the old, and says so in its log.
+    Reload,
+    /// End steering: detach the program from every interface and remove all pins.
+    ///
+    /// Frames for the VIPs then go wherever the network stack takes them, and calls away from home
+    /// are forgotten. Stop the daemon first.
+    Detach {
+        /// The directory of pins, instead of the configuration's.
+        #[arg(long, value_name = "DIR")]
+        bpffs: Option<PathBuf>,
+    },
+    /// Print fresh keys, for all machines of a new cluster.
+    Keygen {
+        /// Write them to a new file, mode 0600, instead.
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+}
+
+impl Cli {
+    /// Does what is asked for.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being done, in words for the operator.
+    pub fn carry_out(self) -> anyhow::Result<ExitCode> {
+        let Common { config, json } = &self.common;
+        match self.command {
+            Command::Run {
+                check_config: false,
+            } => daemon::run(config, |_| String::new())?,
+            Command::Run { check_config: true } | Command::CheckConfig => {
+                check_config(config, *json)?;
+            }
+            Command::Reload => reload(config, *json)?,
+            Command::Detach { bpffs } => detach(config, bpffs, *json)?,
+            Command::Keygen { output } => keygen(output.as_deref())?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What a good configuration amounts to.
+#[derive(Serialize)]
+struct Summary<'a> {
+    config: &'a Path,
+    cluster: u32,
+    interfaces: Vec<&'a str>,
+    vips: Vec<String>,
+    nodes: Vec<u16>,
+    beacon_keys: Vec<u8>,
+}
+
+fn check_config(path: &Path, json: bool) -> anyhow::Result<()> {
+    let intent = Intent::read(path)?;
+    let config = &intent.config;
+    let summary = Summary {
+        config: path,
+        cluster: config.cluster,
+        interfaces: config
+            .interfaces
+            .iter()
+            .map(|wanted| wanted.name.as_str())
+            .collect(),
+        vips: config.vips.iter().map(ToString::to_string).collect(),
+        nodes: config.nodes.iter().map(|node| node.id).collect(),
+        beacon_keys: intent.keys.beacons().iter().map(|key| key.id).collect(),
+    };
+    if json {
+        return print_json(&summary);
+    }
+    print(&format!(
+        "{}: good (cluster {}, interfaces {}, VIPs {}, {} nodes, {} beacon keys)",
+        path.display(),
+        summary.cluster,
+        summary.interfaces.join(" "),
+        summary.vips.join(" "),
+        summary.nodes.len(),
+        summary.beacon_keys.len(),
+    ))
+}
+
+fn reload(path: &Path, json: bool) -> anyhow::Result<()> {
+    let intent = Intent::read(path)?;
+    let bpffs = &intent.config.bpffs;
+    let Some(pid) = bpffs::holder(bpffs) else {
+        bail!(
+            "no controller serves from {} (or this user cannot see it)",
+            bpffs.display()
+        );
+    };
+    hang_up(pid).with_context(|| format!("signalling the controller, pid {pid}"))?;
+    if json {
+        return print_json(&serde_json::json!({ "pid": pid }));
+    }
+    print(&format!(
+        "told the controller, pid {pid}; its log says what came of it"
+    ))
+}
+
+#[expect(unsafe_code, reason = "kill")]
+fn hang_up(pid: u32) -> io::Result<()> {
+    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    // SAFETY: a signal to another process touches no memory of this one.
+    if unsafe { libc::kill(pid, libc::SIGHUP) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+fn detach(path: &Path, bpffs: Option<PathBuf>, json: bool) -> anyhow::Result<()> {
+    let bpffs = match bpffs {
+        Some(dir) => dir,
+        // Whoever has no configuration where it is looked for first has no other directory either.
+        None if path == Path::new(DEFAULT_PATH) && !path.exists() => DEFAULT_BPFFS.into(),
+        None => Config::read(path)?.bpffs,
+    };
+    let Detached {
+        interfaces,
+        directories,
+        controller,
+    } = site::detach(&bpffs)?;
+    if json {
+        return print_json(&serde_json::json!({
+            "interfaces": interfaces,
+            "directories": directories,
+            "controller": controller,
+        }));
+    }
+    if directories.is_empty() {
+        return print(&format!("nothing is pinned in {}", bpffs.display()));
+    }
+    print(&format!(
+        "detached from {}, removed {} ",
+        interfaces.join(" "),
+        show(&directories)
+    ))?;
+    if let Some(pid) = controller {
+        print(&format!(
+            "a controller (pid {pid}) still runs over what is gone: stop it or restart it"
+        ))?;
+    }
+    Ok(())
+}
+
+fn show(paths: &[PathBuf]) -> String {
+    let shown: Vec<String> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    shown.join(" ")
+}
+
+fn keygen(output: Option<&Path>) -> anyhow::Result<()> {
+    let random = lb_net::random::bytes().context("no randomness")?;
+    let text = KeyRing::generate(random).to_string();
+    let Some(path) = output else {
+        return print(text.trim_end());
+    };
+    let write = || {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    };
+    write().with_context(|| format!("{}: cannot be made", path.display()))?;
+    print(&format!(
+        "{}: copy it to every machine of the cluster, mode 0600",
+        path.display()
+    ))
+}
+
+fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    print(&serde_json::to_string_pretty(value)?)
+}
+
+/// A line to standard output. That its reader has gone is no error of ours.
+fn print(line: &str) -> anyhow::Result<()> {
+    match writeln!(io::stdout().lock(), "{line}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

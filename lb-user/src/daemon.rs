@@ -1,0 +1,302 @@
+//! The controller's life, from start to stop.
+//!
+//! ```text
+//!  claim ► load or adopt ► fill maps ► open sockets ► attach, pin ► drop capabilities ► serve ► stop
+//! ```
+//! Whatever can fail comes before the program is attached or replaced: a start that fails changes
+//! nothing for traffic. Stopping changes nothing either; that is what `detach` is for.
+
+mod privileges;
+mod reload;
+mod serve;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use lb_net::shutdown::Shutdown;
+use lb_net::{metrics, systemd};
+use lb_proto::keys::KeyRing;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::apply::{self, Applied, TableChange};
+use crate::config::Config;
+use crate::deferred::{self, Deferred};
+use crate::neighbours::{self, Neighbours};
+use crate::netlink::{Netlink, Watch};
+use crate::pins::{SweepCounts, Sweeper};
+use crate::plan::Plan;
+use crate::plane::attach::{Attached, Attachment, How, XdpMode};
+use crate::plane::bpffs::Prepared;
+use crate::plane::clock::Clock;
+use crate::plane::{LoadOptions, Maps, Plane, Site};
+use crate::status::{StatusCounts, StatusTask};
+
+/// What the daemon knows beyond the maps, for whoever reports on it.
+#[derive(Clone)]
+pub struct Vitals {
+    /// The maps.
+    pub maps: Arc<Maps>,
+    /// The clock of their times.
+    pub clock: Arc<Clock>,
+    /// The status task's counters.
+    pub status: Arc<StatusCounts>,
+    /// The sweeper's.
+    pub sweeps: Arc<SweepCounts>,
+    /// Those of the path for deferred datagrams.
+    pub deferred: Arc<deferred::Counters>,
+    /// Interfaces that the program is on.
+    pub interfaces: Arc<[Attached]>,
+}
+
+/// Makes the page of numbers for Prometheus.
+pub type Render = fn(&Vitals) -> String;
+
+/// A configuration and its keys.
+#[derive(Clone)]
+pub(crate) struct Intent {
+    pub(crate) config: Config,
+    pub(crate) keys: KeyRing,
+}
+
+impl Intent {
+    /// Reads both files.
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+        let config = Config::read(path)?;
+        let keys = lb_net::keys::read(&config.keys)?;
+        Ok(Self { config, keys })
+    }
+}
+
+/// Everything that serves.
+struct Daemon {
+    path: PathBuf,
+    intent: Intent,
+    site: Site,
+    plane: Plane,
+    clock: Arc<Clock>,
+    plan: Plan,
+    own: BTreeSet<IpAddr>,
+    status: StatusTask,
+    status_counts: Arc<StatusCounts>,
+    deferred: Deferred,
+    neighbours: Neighbours,
+    watch: Watch,
+    sweeper: Sweeper,
+    metrics: Option<TcpListener>,
+    shutdown: Shutdown,
+    reloads: Signal,
+    interfaces: Vec<Attached>,
+}
+
+/// Runs the controller until it is told to stop.
+///
+/// # Errors
+/// Whatever keeps it from starting, or a task of its own that ended by itself.
+pub fn run(path: &Path, render: Render) -> anyhow::Result<()> {
+    lb_net::telemetry::init();
+    // One thread: capabilities are a thread's, and dropping them must drop them all.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    runtime.block_on(async {
+        let daemon = start(path).await?;
+        systemd::ready("serving");
+        serve::serve(daemon, render).await
+    })
+}
+
+async fn start(path: &Path) -> anyhow::Result<Daemon> {
+    // Before anything else, so that no signal ends a half-done start.
+    let shutdown = Shutdown::on_signals().context("taking over signals")?;
+    let reloads = signal(SignalKind::hangup()).context("taking over SIGHUP")?;
+    let intent = Intent::read(path)?;
+    let config = &intent.config;
+
+    let (site, prepared) = Site::claim(&config.bpffs)?;
+    report_bpffs(&prepared);
+    let opened = site.open(&LoadOptions {
+        max_pins: config.pins.max,
+    })?;
+    let plane = opened.plane;
+    if opened.is_adopted {
+        tracing::info!(dir = %site.dir().display(), "adopted the maps that are in use");
+        warn_of_fixed_sizes(config, plane.maps());
+    }
+    let clock = Arc::new(Clock::measure(&plane)?);
+    tracing::debug!(jiffy_ns = clock.jiffy_ns(), "measured the kernel's clock");
+    let maps = plane.shared_maps();
+
+    let own = neighbours::own_addresses(&config.nodes)?;
+    let plan = Plan::of(config, &intent.keys, clock.jiffy_ns(), &own);
+    let applied = apply::apply(&maps, &plan)?;
+    report_applied(&applied);
+    let mut neighbours = Neighbours::new(maps.clone(), config, present_interfaces(config)?)?;
+    neighbours.survey()?;
+
+    let status_counts = Arc::new(StatusCounts::default());
+    let status = StatusTask::open(
+        config,
+        &intent.keys,
+        maps.clone(),
+        clock.clone(),
+        status_counts.clone(),
+    )?;
+    let deferred = Deferred::open(&config.vips, maps.clone(), clock.clone())?;
+    let sweeper = Sweeper::new(maps.clone(), clock.clone());
+    let watch = Watch::open()?;
+    let metrics = match config.metrics {
+        Some(address) => Some(bind_metrics(address).await?),
+        None => None,
+    };
+
+    let attachment = site.attach(&plane, &config.interfaces)?;
+    report_attachment(config, &attachment);
+    privileges::drop_all().context("dropping capabilities")?;
+    Ok(Daemon {
+        path: path.to_owned(),
+        intent,
+        site,
+        plane,
+        clock,
+        plan,
+        own,
+        status,
+        status_counts,
+        deferred,
+        neighbours,
+        watch,
+        sweeper,
+        metrics,
+        shutdown,
+        reloads,
+        interfaces: attachment.interfaces,
+    })
+}
+
+async fn bind_metrics(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+    if !address.ip().is_loopback() {
+        tracing::warn!(%address, "metrics are readable by whoever can reach this address");
+    }
+    Ok(metrics::bind(address).await?)
+}
+
+/// The numbers of the configured interfaces that exist; attaching complains about the others.
+fn present_interfaces(config: &Config) -> anyhow::Result<Vec<u32>> {
+    let mut netlink = Netlink::open()?;
+    let mut present = Vec::new();
+    for wanted in &config.interfaces {
+        present.extend(netlink.link_named(&wanted.name)?.map(|link| link.index));
+    }
+    Ok(present)
+}
+
+fn warn_of_fixed_sizes(config: &Config, maps: &Maps) {
+    let (wanted, present) = (config.pins.max, maps.max_pins());
+    if wanted != present {
+        tracing::warn!(
+            wanted,
+            present,
+            "the map of pins keeps its size; `pointsman detach` and a fresh start change it"
+        );
+    }
+}
+
+fn report_bpffs(prepared: &Prepared) {
+    match prepared {
+        Prepared::Ready => {}
+        Prepared::Mounted {
+            at,
+            is_private: false,
+        } => {
+            tracing::info!(at = %at.display(), "mounted a BPF file system");
+        }
+        Prepared::Mounted {
+            at,
+            is_private: true,
+        } => {
+            tracing::warn!(
+                at = %at.display(),
+                "mounted a BPF file system in this process's own mount namespace: it goes when the \
+                 last process in there ends, and the data plane with it; mount it outside before \
+                 starting"
+            );
+        }
+    }
+}
+
+pub(crate) fn report_applied(applied: &Applied) {
+    if !applied.added.is_empty() {
+        tracing::info!(nodes = ?applied.added, "nodes added");
+    }
+    if !applied.removed.is_empty() {
+        tracing::info!(nodes = ?applied.removed, "nodes removed");
+    }
+    match applied.table {
+        TableChange::Same => {}
+        TableChange::First => tracing::info!("filled the steering table"),
+        TableChange::Flipped { cut_short: false } => {
+            tracing::info!("flipped to a new steering table; the old one keeps its dialogs");
+        }
+        TableChange::Flipped { cut_short: true } => {
+            tracing::warn!(
+                "flipped to a new steering table before the one before the last had drained: calls \
+                 from before the earlier change may move"
+            );
+        }
+    }
+}
+
+fn report_attachment(config: &Config, attachment: &Attachment) {
+    for attached in &attachment.interfaces {
+        let Attached {
+            name,
+            is_generic,
+            how,
+            ..
+        } = attached;
+        let mode = if *is_generic { "generic" } else { "native" };
+        match how {
+            How::Created { not_native: None } => {
+                tracing::info!(interface = name, mode, "attached");
+            }
+            How::Created {
+                not_native: Some(why),
+            } => {
+                tracing::warn!(
+                    interface = name,
+                    mode,
+                    why,
+                    "attached in the network stack, several times slower: the driver refuses native XDP"
+                );
+            }
+            How::Replaced { program_id } => {
+                tracing::info!(interface = name, mode, program_id, "replaced the program");
+            }
+        }
+        let wanted = config.interfaces.iter().find(|wanted| wanted.name == *name);
+        let is_other = match wanted.map(|wanted| wanted.mode) {
+            Some(XdpMode::Native) => *is_generic,
+            Some(XdpMode::Generic) => !*is_generic,
+            Some(XdpMode::Auto) | None => false,
+        };
+        if is_other {
+            tracing::warn!(
+                interface = name,
+                mode,
+                "attached in another mode than configured; `pointsman detach` and a fresh start \
+                 change it"
+            );
+        }
+    }
+    for name in &attachment.released {
+        tracing::warn!(
+            interface = name,
+            "not configured any more, or gone: detached from it"
+        );
+    }
+}

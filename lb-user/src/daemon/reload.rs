@@ -1,0 +1,83 @@
+//! SIGHUP: another configuration, all of it or none.
+
+use lb_net::systemd;
+
+use super::serve::{Serving, report};
+use super::{Intent, report_applied};
+use crate::apply;
+use crate::config::Config;
+use crate::neighbours;
+use crate::plan::Plan;
+
+/// The configuration says something that takes a restart.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{} cannot change while the controller runs: restart it, which traffic does not notice",
+    .0.join(", ")
+)]
+struct NeedsRestart(Vec<&'static str>);
+
+impl Serving {
+    /// Reads the files again and does what they say; or keeps what it has, and says why.
+    pub(super) fn reload(&mut self) {
+        match self.try_reload() {
+            Ok(()) => {
+                tracing::info!(path = %self.path.display(), "reloaded");
+                systemd::status("serving, reloaded");
+            }
+            Err(error) => {
+                tracing::error!("reload refused, everything stays as it was: {error:#}");
+                systemd::status("serving, the last reload was refused");
+            }
+        }
+    }
+
+    fn try_reload(&mut self) -> anyhow::Result<()> {
+        let intent = Intent::read(&self.path)?;
+        check_fixed(&self.intent.config, &intent.config)?;
+        let own = neighbours::own_addresses(&intent.config.nodes)?;
+        let plan = Plan::of(&intent.config, &intent.keys, self.clock.jiffy_ns(), &own);
+        // The new task opens its sockets before the old one ends: if it cannot, nothing has changed.
+        if concerns_status(&self.intent, &intent) {
+            self.restart_status(&intent)?;
+        }
+        match apply::apply(&self.maps, &plan) {
+            Ok(applied) => report_applied(&applied),
+            Err(error) => report("the configuration is only half applied", &error),
+        }
+        self.channels
+            .nodes
+            .send_replace(intent.config.nodes.clone());
+        self.channels.vips.send_replace(intent.config.vips.clone());
+        self.channels
+            .session
+            .send_replace(intent.config.pins.session);
+        (self.intent, self.plan, self.own) = (intent, plan, own);
+        self.begin_drain();
+        Ok(())
+    }
+}
+
+fn check_fixed(old: &Config, new: &Config) -> Result<(), NeedsRestart> {
+    let fixed = [
+        ("bpffs", old.bpffs != new.bpffs),
+        ("[[interface]]", old.interfaces != new.interfaces),
+        ("[pins] max", old.pins.max != new.pins.max),
+        ("[metrics]", old.metrics != new.metrics),
+    ];
+    let changed: Vec<&str> = fixed
+        .iter()
+        .filter(|(_, is_other)| *is_other)
+        .map(|(name, _)| *name)
+        .collect();
+    if changed.is_empty() {
+        Ok(())
+    } else {
+        Err(NeedsRestart(changed))
+    }
+}
+
+fn concerns_status(old: &Intent, new: &Intent) -> bool {
+    let (a, b) = (&old.config, &new.config);
+    a.status != b.status || a.cluster != b.cluster || a.nodes != b.nodes || old.keys != new.keys
+}

@@ -1,0 +1,217 @@
+//! Serving: the tasks, and what interrupts them.
+
+use std::collections::BTreeSet;
+use std::future::pending;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use lb_net::{metrics, systemd};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
+
+use super::{Daemon, Intent, Render, Vitals};
+use crate::apply;
+use crate::config::NodeConfig;
+use crate::plan::{self, Plan};
+use crate::plane::clock::Clock;
+use crate::plane::{Maps, Plane, Site};
+use crate::status::{StatusCounts, StatusTask};
+
+/// The clock is set anew this often, which bounds its error to a tick.
+const CALIBRATION: Duration = Duration::from_secs(10);
+
+/// What remains with the loop when the tasks have been sent off.
+pub(super) struct Serving {
+    pub(super) path: PathBuf,
+    pub(super) intent: Intent,
+    pub(super) plan: Plan,
+    pub(super) own: BTreeSet<IpAddr>,
+    pub(super) maps: Arc<Maps>,
+    pub(super) clock: Arc<Clock>,
+    pub(super) drain_until: Option<Instant>,
+    pub(super) channels: Channels,
+    status_counts: Arc<StatusCounts>,
+    status_task: AbortHandle,
+    tasks: JoinSet<&'static str>,
+    plane: Plane,
+    /// Held, so that no other controller serves from the same directory.
+    _site: Site,
+}
+
+/// How tasks learn of a reload. `watch`, because only the latest counts.
+pub(super) struct Channels {
+    pub(super) nodes: watch::Sender<Vec<NodeConfig>>,
+    pub(super) vips: watch::Sender<Vec<SocketAddr>>,
+    pub(super) session: watch::Sender<Duration>,
+}
+
+pub(super) async fn serve(daemon: Daemon, render: Render) -> anyhow::Result<()> {
+    let Daemon {
+        mut shutdown,
+        mut reloads,
+        ..
+    } = daemon;
+    let config = &daemon.intent.config;
+    let maps = daemon.plane.shared_maps();
+    let vitals = Vitals {
+        maps: maps.clone(),
+        clock: daemon.clock.clone(),
+        status: daemon.status_counts.clone(),
+        sweeps: daemon.sweeper.counts(),
+        deferred: daemon.deferred.counters(),
+        interfaces: daemon.interfaces.into(),
+    };
+    let (nodes, node_changes) = watch::channel(config.nodes.clone());
+    let (vips, vip_changes) = watch::channel(config.vips.clone());
+    let (session, session_changes) = watch::channel(config.pins.session);
+    let (own, mut own_changes) = watch::channel(daemon.own.clone());
+
+    let mut tasks = JoinSet::new();
+    let status_task = spawn(&mut tasks, "status plane", daemon.status.run());
+    let follow = daemon.neighbours.run(daemon.watch, node_changes, own);
+    spawn(&mut tasks, "neighbours", follow);
+    spawn(
+        &mut tasks,
+        "deferred datagrams",
+        daemon.deferred.run(vip_changes),
+    );
+    spawn(
+        &mut tasks,
+        "pin expiry",
+        daemon.sweeper.run(session_changes),
+    );
+    if let Some(listener) = daemon.metrics {
+        let page = move || std::future::ready(render(&vitals));
+        spawn(
+            &mut tasks,
+            "metrics",
+            metrics::serve(listener, shutdown.clone(), page),
+        );
+    }
+
+    let mut serving = Serving {
+        path: daemon.path,
+        intent: daemon.intent,
+        plan: daemon.plan,
+        own: daemon.own,
+        maps,
+        clock: daemon.clock,
+        drain_until: None,
+        channels: Channels {
+            nodes,
+            vips,
+            session,
+        },
+        status_counts: daemon.status_counts,
+        status_task,
+        tasks,
+        plane: daemon.plane,
+        _site: daemon.site,
+    };
+    serving.begin_drain();
+    let mut calibration = tokio::time::interval(CALIBRATION);
+    loop {
+        tokio::select! {
+            // First, because tasks may end for the same reason.
+            biased;
+            () = shutdown.requested() => break,
+            _ = reloads.recv() => serving.reload(),
+            _ = calibration.tick() => serving.calibrate(),
+            () = until(serving.drain_until) => serving.finish_drain(),
+            Ok(()) = own_changes.changed() => {
+                let own = own_changes.borrow_and_update().clone();
+                serving.take_own_addresses(own);
+            }
+            Some(ended) = serving.tasks.join_next() => unless_replaced(ended)?,
+        }
+    }
+    systemd::stopping();
+    tracing::info!("stopping; the data plane goes on as it is (`pointsman detach` ends it)");
+    Ok(())
+}
+
+fn spawn(
+    tasks: &mut JoinSet<&'static str>,
+    name: &'static str,
+    task: impl Future<Output = ()> + Send + 'static,
+) -> AbortHandle {
+    tasks.spawn(async move {
+        task.await;
+        name
+    })
+}
+
+/// A task that was replaced was cancelled; no task ends by itself.
+fn unless_replaced(ended: Result<&'static str, JoinError>) -> anyhow::Result<()> {
+    match ended {
+        Err(error) if error.is_cancelled() => Ok(()),
+        Err(error) => Err(anyhow::Error::new(error).context("a task broke down")),
+        Ok(name) => Err(anyhow!("task `{name}` ended")),
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => pending().await,
+    }
+}
+
+impl Serving {
+    /// Starts the drain's time if an old table still keeps its dialogs. After a restart it starts
+    /// over: how much of it had passed nobody knows, and longer does no harm.
+    pub(super) fn begin_drain(&mut self) {
+        match apply::is_draining(&self.maps) {
+            Ok(true) => self.drain_until = Some(Instant::now() + self.intent.config.drain),
+            Ok(false) => self.drain_until = None,
+            Err(error) => report("cannot read the turnout", &error),
+        }
+    }
+
+    fn finish_drain(&mut self) {
+        self.drain_until = None;
+        match apply::finish_drain(&self.maps, &self.plan) {
+            Ok(()) => tracing::info!("the old steering table has drained"),
+            Err(error) => report("cannot end the drain", &error),
+        }
+    }
+
+    fn calibrate(&self) {
+        if let Err(error) = self.clock.calibrate(&self.plane) {
+            report("cannot set the clock; it goes on as before", &error);
+        }
+    }
+
+    fn take_own_addresses(&mut self, own: BTreeSet<IpAddr>) {
+        let services = plan::services(&self.intent.config, &own);
+        match apply::apply_services(&self.maps, &services) {
+            Ok(()) => self.own = own,
+            Err(error) => report("cannot enter this machine's addresses", &error),
+        }
+    }
+
+    /// Opens the status plane's sockets anew and replaces the task.
+    pub(super) fn restart_status(
+        &mut self,
+        intent: &Intent,
+    ) -> Result<(), crate::status::StatusError> {
+        let task = StatusTask::open(
+            &intent.config,
+            &intent.keys,
+            self.maps.clone(),
+            self.clock.clone(),
+            self.status_counts.clone(),
+        )?;
+        self.status_task.abort();
+        self.status_task = spawn(&mut self.tasks, "status plane", task.run());
+        Ok(())
+    }
+}
+
+pub(super) fn report(what: &str, error: &(dyn std::error::Error + 'static)) {
+    tracing::error!(error, "{what}");
+}
