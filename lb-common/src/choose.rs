@@ -16,7 +16,9 @@
 //!                └── nobody willing ─────────────────────────────► home       (overflow)
 //! ```
 
-use crate::maps::{NO_NODE, Node, NodeStatus, Settings, TABLE_SLOTS, Turnout, slot_of};
+use core::ops::ControlFlow;
+
+use crate::maps::{MAX_NODES, NO_NODE, Node, NodeStatus, Settings, TABLE_SLOTS, Turnout, slot_of};
 use crate::{Admission, Reason};
 
 /// Table slots probed forward from home before the nodes are simply gone through.
@@ -28,14 +30,27 @@ const PROBES: u32 = 64;
 const SILENT_HEADROOM: u64 = 1 << 20;
 
 /// How a message stands to the calls that exist.
+#[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// An INVITE without a To tag: a new call.
-    NewCall,
+    NewCall = 0,
     /// Another request without a To tag: REGISTER, SUBSCRIBE, OPTIONS and the like.
-    NewRequest,
+    NewRequest = 1,
     /// Everything else: it belongs to what some node already has.
-    Existing,
+    Existing = 2,
+}
+
+impl Standing {
+    /// The standing with this number; `Existing` for all others.
+    #[inline(always)]
+    pub const fn from_index(index: u32) -> Self {
+        match index {
+            0 => Self::NewCall,
+            1 => Self::NewRequest,
+            _ => Self::Existing,
+        }
+    }
 }
 
 /// Is the node there?
@@ -76,6 +91,43 @@ pub trait Fleet {
     fn home(&self, generation: u32, slot: u32) -> u16;
     /// New calls sent to a node so far, over all CPUs.
     fn started(&self, id: u16) -> u64;
+
+    /// Calls `step` with 0, 1, … below `times` until it breaks.
+    ///
+    /// The kernel has a helper for it, whose body the verifier looks at once instead of `times` times.
+    #[inline(always)]
+    fn repeat(&self, times: u32, mut step: impl FnMut(u32) -> ControlFlow<()>) {
+        let _ = (0..times).try_for_each(&mut step);
+    }
+
+    /// What a node is to a message of this standing, at the moment `reference`.
+    ///
+    /// The kernel makes a function of its own of it, which the verifier looks at once.
+    #[inline(always)]
+    fn fitness(&self, id: u16, standing: Standing, reference: u64) -> Fitness
+    where
+        Self: Sized,
+    {
+        fitness(self, id, standing, reference)
+    }
+
+    /// Looks for other nodes than home. A function of its own in the kernel, likewise.
+    #[inline(always)]
+    fn search(&self, key: u64, generation: u32, home: u16, standing: Standing, reference: u64) -> Found
+    where
+        Self: Sized,
+    {
+        search(self, key, generation, home, standing, reference)
+    }
+
+    /// Calls that a node can still take. A function of its own in the kernel, likewise.
+    #[inline(always)]
+    fn headroom(&self, id: u16) -> u64
+    where
+        Self: Sized,
+    {
+        headroom(self, id)
+    }
 }
 
 /// The chooser's answer.
@@ -130,7 +182,7 @@ const fn age(now: u64, then: u64) -> u64 {
 /// Judges one node at the moment `reference` (see [`reference`]).
 #[inline(always)]
 pub fn judge(node: &Node, status: &NodeStatus, settings: &Settings, reference: u64) -> Liveness {
-    if node.flags & Node::CONFIGURED == 0 {
+    if node.flags & (Node::CONFIGURED | Node::LEAVING) == 0 {
         return Liveness::Down;
     }
     if node.flags & Node::SILENT != 0 {
@@ -155,68 +207,62 @@ pub fn judge(node: &Node, status: &NodeStatus, settings: &Settings, reference: u
     }
 }
 
-/// Whether a node that is `Up` takes a message of this standing.
+/// Whether a node that is `Up` takes a message of this standing as something new; for one that is
+/// nothing new, whether it would take a call.
 #[inline(always)]
 pub const fn is_willing(admission: u8, standing: Standing) -> bool {
-    const FREE: u8 = Admission::Free as u8;
-    const BUSY: u8 = Admission::Busy as u8;
     match standing {
-        Standing::Existing => true,
-        Standing::NewRequest => admission <= BUSY,
-        Standing::NewCall => admission <= FREE,
+        Standing::NewRequest => admission <= Admission::Busy as u8,
+        Standing::NewCall | Standing::Existing => admission <= Admission::Free as u8,
     }
 }
 
 /// What one node is to one message.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fitness {
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fitness {
     /// `Down`, or no such node.
-    Out,
-    /// Live, but takes nothing new.
-    Live,
-    /// Takes the message.
-    Willing,
+    Out = 0,
+    /// Live, but takes nothing new of this kind.
+    Live = 1,
+    /// Live, and willing.
+    Willing = 2,
 }
 
+/// Judges a node and asks for its admission.
 #[inline(always)]
-fn fitness<F: Fleet>(fleet: &F, id: u16, standing: Standing, reference: u64) -> Fitness {
+pub fn fitness<F: Fleet>(fleet: &F, id: u16, standing: Standing, reference: u64) -> Fitness {
     let (Some(node), Some(status)) = (fleet.node(id), fleet.status(id)) else {
         return Fitness::Out;
     };
     match judge(node, status, fleet.settings(), reference) {
         Liveness::Down => Fitness::Out,
-        Liveness::Stale if !matches!(standing, Standing::Existing) => Fitness::Live,
-        Liveness::Stale | Liveness::Up => {
-            if node.flags & Node::SILENT != 0 || is_willing(status.admission, standing) {
-                Fitness::Willing
-            } else {
-                Fitness::Live
-            }
-        }
+        Liveness::Stale => Fitness::Live,
+        Liveness::Up if node.flags & Node::LEAVING != 0 => Fitness::Live,
+        Liveness::Up if node.flags & Node::SILENT != 0 => Fitness::Willing,
+        Liveness::Up if is_willing(status.admission, standing) => Fitness::Willing,
+        Liveness::Up => Fitness::Live,
     }
 }
 
-/// Chooses, given the call's pin and what the memory of new requests says.
+/// Chooses, given the node that the call is pinned to and the one that the memory of new requests
+/// names, each [`NO_NODE`] when there is none.
 #[inline(always)]
 pub fn choose<F: Fleet>(
     fleet: &F,
     key: u64,
     standing: Standing,
     turnout: u64,
-    pinned: Option<u16>,
-    remembered: Option<u16>,
+    pinned: u16,
+    remembered: u16,
 ) -> Choice {
     let (reference, _) = reference(fleet);
-    let is_live = |id| fitness(fleet, id, Standing::Existing, reference) != Fitness::Out;
-    if let Some(node) = pinned
-        && is_live(node)
-    {
-        return Choice::plain(node, Reason::Pinned);
+    let is_live = |id| fleet.fitness(id, Standing::Existing, reference) != Fitness::Out;
+    if pinned != NO_NODE && is_live(pinned) {
+        return Choice::plain(pinned, Reason::Pinned);
     }
-    if let Some(node) = remembered
-        && is_live(node)
-    {
-        return Choice::plain(node, Reason::Remembered);
+    if remembered != NO_NODE && is_live(remembered) {
+        return Choice::plain(remembered, Reason::Remembered);
     }
     let slot = slot_of(key);
     let generation = turnout as u32 & 1;
@@ -232,91 +278,98 @@ pub fn choose<F: Fleet>(
             moves = standing != Standing::Existing;
         }
     }
-    let is_new = standing != Standing::Existing;
-    match fitness(fleet, home, standing, reference) {
-        Fitness::Willing => {
-            Choice { node: home, reason: Reason::Home, pin: moves, fallback: home }
-        }
-        Fitness::Live => {
-            let found = search(fleet, key, generation, slot, home, standing, reference);
-            match found.willing {
-                NO_NODE => Choice::plain(home, Reason::Overflow),
-                node => Choice { node, reason: Reason::HomeUnwilling, pin: true, fallback: home },
-            }
-        }
-        Fitness::Out => {
-            let found = search(fleet, key, generation, slot, home, standing, reference);
-            let node = if found.first != NO_NODE { found.first } else { found.live };
-            match node {
-                NO_NODE => Choice::plain(home, Reason::NobodyLive),
-                node => Choice { node, reason: Reason::HomeDown, pin: is_new, fallback: NO_NODE },
-            }
-        }
+    let home_fitness = fleet.fitness(home, standing, reference);
+    if home_fitness == Fitness::Willing {
+        return Choice { node: home, reason: Reason::Home, pin: moves, fallback: home };
+    }
+    if home_fitness == Fitness::Live && standing == Standing::Existing {
+        return Choice::plain(home, Reason::InDialog);
+    }
+    let found = fleet.search(key, generation, home, standing, reference);
+    if home_fitness == Fitness::Live {
+        return match found.best {
+            NO_NODE => Choice::plain(home, Reason::Overflow),
+            node => Choice { node, reason: Reason::HomeUnwilling, pin: true, fallback: home },
+        };
+    }
+    let pin = standing != Standing::Existing;
+    match if found.first == NO_NODE { found.live } else { found.first } {
+        NO_NODE => Choice::plain(home, Reason::NobodyLive),
+        node => Choice { node, reason: Reason::HomeDown, pin, fallback: NO_NODE },
     }
 }
 
 /// What a search found besides home; [`NO_NODE`] where nothing.
-struct Found {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
     /// The first willing node.
-    first: u16,
+    pub first: u16,
     /// Of the first two willing nodes the one with more headroom.
-    willing: u16,
-    /// The first live node.
-    live: u16,
+    pub best: u16,
+    /// A node that is live, but unwilling.
+    pub live: u16,
+}
+
+impl Found {
+    /// All three in one word, as a function of the kernel program can return it.
+    #[inline(always)]
+    pub const fn pack(self) -> u64 {
+        self.first as u64 | (self.best as u64) << 16 | (self.live as u64) << 32
+    }
+
+    /// What was packed.
+    #[inline(always)]
+    pub const fn unpack(word: u64) -> Self {
+        Self { first: word as u16, best: (word >> 16) as u16, live: (word >> 32) as u16 }
+    }
 }
 
 /// Probes the table forward from home, then goes through all nodes from a place that the key gives.
 #[inline(always)]
-fn search<F: Fleet>(
+pub fn search<F: Fleet>(
     fleet: &F,
     key: u64,
     generation: u32,
-    slot: u32,
     home: u16,
     standing: Standing,
     reference: u64,
 ) -> Found {
     let (mut first, mut second, mut live) = (NO_NODE, NO_NODE, NO_NODE);
-    let end = fleet.settings().node_end & 0xff;
-    let mut place = slot;
-    let mut id = (key >> 48) as u32 & 0xff;
-    let mut step = 0;
-    while step < PROBES + 256 {
+    let end = fleet.settings().node_end & (MAX_NODES - 1);
+    let mut place = slot_of(key);
+    let mut id = (key >> 48) as u32 & (MAX_NODES - 1);
+    fleet.repeat(PROBES + end, |step| {
         let candidate = if step < PROBES {
-            place = if place + 1 == TABLE_SLOTS { 0 } else { place + 1 };
+            place = if place + 1 >= TABLE_SLOTS { 0 } else { place + 1 };
             fleet.home(generation, place)
         } else {
-            if step - PROBES > end {
-                break;
-            }
-            id = if id >= end { 0 } else { id + 1 };
+            id = if id + 1 >= end { 1 } else { id + 1 };
             id as u16
         };
-        step += 1;
-        if candidate == home || candidate == first || candidate == NO_NODE {
-            continue;
-        }
-        match fitness(fleet, candidate, standing, reference) {
-            Fitness::Out => {}
-            Fitness::Live => live = candidate,
-            Fitness::Willing if first == NO_NODE => first = candidate,
-            Fitness::Willing => {
-                second = candidate;
-                break;
+        if candidate != home && candidate != first && candidate != NO_NODE {
+            match fleet.fitness(candidate, standing, reference) {
+                Fitness::Willing if first == NO_NODE => first = candidate,
+                Fitness::Willing => {
+                    second = candidate;
+                    return ControlFlow::Break(());
+                }
+                Fitness::Live => live = candidate,
+                Fitness::Out => {}
             }
         }
-    }
-    let willing = if second != NO_NODE && headroom(fleet, second) > headroom(fleet, first) {
+        ControlFlow::Continue(())
+    });
+    let best = if second != NO_NODE && fleet.headroom(second) > fleet.headroom(first) {
         second
     } else {
         first
     };
-    Found { first, willing, live }
+    Found { first, best, live }
 }
 
 /// Calls that a node can still take: what it said last, less what it has been sent since.
 #[inline(always)]
-fn headroom<F: Fleet>(fleet: &F, id: u16) -> u64 {
+pub fn headroom<F: Fleet>(fleet: &F, id: u16) -> u64 {
     let (Some(node), Some(status)) = (fleet.node(id), fleet.status(id)) else { return 0 };
     if node.flags & Node::SILENT != 0 {
         return SILENT_HEADROOM;

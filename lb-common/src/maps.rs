@@ -176,6 +176,12 @@ impl Node {
     pub const LEAVING: u32 = 16;
     /// What all nodes have that are steered to without a second thought.
     pub const PLAIN: u32 = Self::CONFIGURED | Self::REACHABLE;
+
+    /// Whether frames can be sent to it.
+    #[inline(always)]
+    pub const fn is_reachable(&self) -> bool {
+        self.flags & Self::REACHABLE != 0
+    }
 }
 
 shared! {

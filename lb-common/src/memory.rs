@@ -40,20 +40,20 @@ pub const fn node_of(entry: u64) -> u16 {
     (entry & 0xff) as u16
 }
 
-/// The entry of this call, if the bucket has one.
+/// The entry of this call, or 0, the empty one.
 #[inline(always)]
-pub fn find(bucket: &MemoryBucket, key: u64) -> Option<u64> {
+pub fn find(bucket: &MemoryBucket, key: u64) -> u64 {
     let [first, second, third, fourth] = bucket.entries;
     if is_of(first, key) {
-        Some(first)
+        first
     } else if is_of(second, key) {
-        Some(second)
+        second
     } else if is_of(third, key) {
-        Some(third)
+        third
     } else if is_of(fourth, key) {
-        Some(fourth)
+        fourth
     } else {
-        None
+        0
     }
 }
 

@@ -220,7 +220,7 @@ fn udp<W: Window>(
     }
     Ok(Datagram {
         ip,
-        payload: at + UDP_LEN,
+        payload: frame.forget(at + UDP_LEN),
         payload_len: len - UDP_LEN,
         destination,
         port_be: (header >> 16) as u16,

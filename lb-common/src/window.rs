@@ -26,6 +26,15 @@ pub trait Window: Copy {
         offset
     }
 
+    /// The offset `by` bytes further on.
+    ///
+    /// The kernel's window keeps it below its greatest offset: so that the verifier sees one range
+    /// however it came about, and not one for every way through a loop.
+    #[inline(always)]
+    fn advance(self, offset: u32, by: u32) -> u32 {
+        offset + by
+    }
+
     /// The up to seven bytes from `offset` to the end, little-endian, `fill` where there is no byte.
     ///
     /// For the last bytes of a datagram, where a whole word no longer fits.

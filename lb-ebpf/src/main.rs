@@ -1,18 +1,220 @@
+//! The XDP programs of Pointsman.
+//!
+//! [`pointsman`] reads as the packet's story: decode → destination → beacon or SIP → Call-ID → key →
+//! node → rewrite → count. Every frame has one [`Reason`], counted once, and one action.
 #![no_std]
 #![no_main]
-//! The XDP programs.
-use aya_ebpf::{bindings::xdp_action, btf_maps::Array, macros::{btf_map, xdp}, programs::XdpContext};
-#[btf_map]
-static CONFIG: Array<u64, 1> = Array::new();
+#![feature(asm_experimental_arch)]
 
+mod beacon;
+mod fleet;
+mod frame;
+mod maps;
+mod observe;
+mod slow;
+
+use aya_ebpf::bindings::{xdp_action, xdp_md};
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::macros::xdp;
+use aya_ebpf::programs::XdpContext;
+use lb_common::choose::is_plainly_up;
+use lb_common::maps::{NO_NODE, Settings, VIP_PROBES, VIP_SLOTS, VipUse, pin_hint_of, slot_of, vip_slot};
+use lb_common::packet::{Datagram, decode};
+use lb_common::sip::{Budget, CallKey, Method, find_call_id};
+use lb_common::{Address, Outcome, Reason, memory};
+
+use crate::frame::Frame;
+use crate::maps::{MEMORY, NODES, PIN_HINTS, PORTS, SETTINGS, STATUS, TURNOUT, VIPS};
+use crate::observe::Sight;
+use crate::slow::Decision;
+
+/// Steers SIP, takes in beacons, and lets everything else pass.
 #[xdp]
-pub fn pointsman(_ctx: XdpContext) -> u32 {
-    if let Some(c) = CONFIG.get(0) { if *c == 7 { return xdp_action::XDP_DROP } }
+pub fn pointsman(ctx: XdpContext) -> u32 {
+    let mut sight = Sight::default();
+    let frame = Frame::of(ctx.ctx);
+    let reason = steer(ctx.ctx, frame, &mut sight);
+    observe::count(ctx.ctx, frame, reason, &sight)
+}
+
+/// Does nothing: for the far end of a virtual link, whose near end may then send natively.
+#[xdp]
+pub fn pointsman_pass(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
 
+/// Writes three clocks into the first 24 bytes of the frame: jiffies, monotonic and coarse monotonic
+/// nanoseconds. Never attached: a test run of it tells userspace how long a jiffy is.
+#[xdp]
+pub fn pointsman_clock(ctx: XdpContext) -> u32 {
+    let frame = Frame::of(ctx.ctx);
+    // SAFETY: the helpers take nothing and return a number.
+    let (fine, coarse) = unsafe { (bpf_ktime_get_ns(), bpf_ktime_get_coarse_ns()) };
+    let _ = frame.set_word(0, fleet::jiffies());
+    let _ = frame.set_word(8, fine);
+    let _ = frame.set_word(16, coarse);
+    xdp_action::XDP_PASS
+}
+
+/// Decides, and rewrites the frame if it is to be sent on.
+#[inline(always)]
+fn steer(ctx: *mut xdp_md, frame: Frame, sight: &mut Sight) -> Reason {
+    let frame_len = frame.len();
+    let Some(settings) = SETTINGS.get(0) else { return Reason::NotReady };
+    let datagram = match decode(frame, frame_len) {
+        Ok(datagram) => datagram,
+        Err(odd) => return odd_reason(odd.destination, odd.reason),
+    };
+    let (purpose, vip) = find_vip(datagram.destination, datagram.port_be);
+    if purpose == VipUse::Sip as u8 {
+        sight.vip = vip;
+        steer_sip(ctx, frame, &datagram, settings, sight)
+    } else if purpose == VipUse::Status as u8 {
+        match Reason::from_index(beacon::take_beacon(ctx, datagram.payload, datagram.payload_len) as u8) {
+            Some(reason) => reason,
+            None => Reason::NotReady,
+        }
+    } else {
+        Reason::NotVip
+    }
+}
+
+/// What an odd packet is to us: deferred when it may be SIP for a VIP, somebody else's otherwise.
+#[inline(always)]
+fn odd_reason(destination: Option<Address>, reason: Reason) -> Reason {
+    match destination {
+        Some(address) if reason.outcome() as u8 == Outcome::Defer as u8 => {
+            if is_vip_address(address) { reason } else { Reason::NotVip }
+        }
+        _ => reason,
+    }
+}
+
+/// The purpose and index of a destination.
+#[inline(always)]
+fn find_vip(address: Address, port_be: u16) -> (u8, u32) {
+    let mut slot = vip_slot(address, port_be);
+    let mut probe = 0;
+    while probe < VIP_PROBES {
+        let Some(vip) = VIPS.get(slot) else { break };
+        if vip.purpose == VipUse::Empty as u8 {
+            break;
+        }
+        if vip.port_be == port_be && vip.address == address {
+            return (vip.purpose, vip.index);
+        }
+        slot = (slot + 1) & (VIP_SLOTS - 1);
+        probe += 1;
+    }
+    (VipUse::Empty as u8, 0)
+}
+
+/// Whether a VIP has this address, on whatever port: fragments do not show theirs.
+#[inline(never)]
+fn is_vip_address(address: Address) -> bool {
+    let mut slot = 0;
+    while slot < VIP_SLOTS {
+        if let Some(vip) = VIPS.get(slot)
+            && vip.purpose == VipUse::Sip as u8
+            && vip.address == address
+        {
+            return true;
+        }
+        slot += 1;
+    }
+    false
+}
+
+/// Finds the call and its node, and sends the frame there.
+#[inline(always)]
+fn steer_sip(
+    ctx: *mut xdp_md,
+    frame: Frame,
+    datagram: &Datagram,
+    settings: &'static Settings,
+    sight: &mut Sight,
+) -> Reason {
+    let call_id_at = match find_call_id(frame, datagram.payload, Budget::KERNEL) {
+        Ok(at) => at,
+        Err(reason) => return reason,
+    };
+    let call = match CallKey::read(frame, call_id_at, settings.call_secret) {
+        Ok(call) => call,
+        Err(reason) => return reason,
+    };
+    sight.call = Some(call);
+    let first = slow::first_word(frame, datagram.payload);
+    let node = match plain_home(settings, call.hash, first) {
+        Some(home) => {
+            sight.choice = Reason::Home as u8;
+            home
+        }
+        None => {
+            let decision = Decision::unpack(slow::decide(ctx, datagram.payload, first, call.hash));
+            sight.choice = decision.reason;
+            decision.node
+        }
+    };
+    sight.node = node;
+    let Some(choice) = Reason::from_index(sight.choice) else { return Reason::NotReady };
+    if node == NO_NODE {
+        return if choice.outcome() as u8 == Outcome::Defer as u8 { choice } else { Reason::NotReady };
+    }
+    send(ctx, frame, node, choice, sight)
+}
+
+/// Home, when there is nothing more to think about: no pin, no other choice remembered, tables at
+/// rest, and home up and willing.
+#[inline(always)]
+fn plain_home(settings: &Settings, key: u64, first: u64) -> Option<u16> {
+    let turnout = TURNOUT.get(0)?.word;
+    if slow::is_draining(turnout) || *PIN_HINTS.get(pin_hint_of(key))? != 0 {
+        return None;
+    }
+    let home = fleet::home(turnout as u32 & 1, slot_of(key));
+    let now = fleet::jiffies();
+    if !is_plainly_up(NODES.get(home.into())?, STATUS.get(home.into())?, settings, now) {
+        return None;
+    }
+    let entry = memory::find(MEMORY.get(memory::bucket_of(key))?, key);
+    if memory::age(entry, now) <= settings.remember {
+        return (memory::node_of(entry) == home).then_some(home);
+    }
+    let method = Method::of(first);
+    if method.may_start() {
+        slow::remember(key, home, now);
+        if method == Method::Invite {
+            slow::count_started(home);
+        }
+    }
+    Some(home)
+}
+
+/// Sends the frame to the node: back out of the port it came in by, or out of another.
+#[inline(always)]
+fn send(ctx: *mut xdp_md, frame: Frame, id: u16, choice: Reason, sight: &mut Sight) -> Reason {
+    let Some(node) = NODES.get(id.into()).filter(|node| node.is_reachable()) else {
+        return Reason::NoNeighbour;
+    };
+    // SAFETY: the kernel calls the program with a valid context.
+    let ingress = unsafe { (*ctx).ingress_ifindex };
+    if node.ifindex == ingress {
+        sight.action = xdp_action::XDP_TX;
+    } else {
+        match PORTS.redirect(node.port, xdp_action::XDP_PASS.into()) {
+            Ok(action) => sight.action = action,
+            Err(_) => return Reason::NoNeighbour,
+        }
+    }
+    let _ = frame.set_link_addresses(node.destination_mac, node.source_mac);
+    choice
+}
+
 #[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! { loop {} }
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]

@@ -62,7 +62,7 @@ fn empty<W: Window>(message: W, at: u32) -> Reason {
 }
 
 /// Blanks read behind a value. Chosen like those around a colon.
-const MAX_BLANKS: u32 = 16;
+const MAX_BLANKS: u32 = 6;
 
 /// The line must end here, but for blanks, and not be continued.
 #[inline(always)]

@@ -1,0 +1,93 @@
+//! Taking in a beacon: verified in the kernel, so that the view of the nodes is right with the
+//! controller dead, and never older than the last beacon.
+
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use lb_common::Reason;
+use lb_common::beacon::{Beacon, BeaconError, is_authentic};
+use lb_common::maps::{Node, NodeStatus, Settings};
+
+use crate::fleet::{jiffies, started};
+use crate::frame::Frame;
+use crate::maps::{KEYS, NODES, PLANE, SETTINGS, STATUS};
+
+/// Verifies the beacon of `len` bytes at `at` and takes it over. Returns a [`Reason`] as a number.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn take_beacon(ctx: *mut xdp_md, at: u32, len: u32) -> u32 {
+    let Some(settings) = SETTINGS.get(0) else { return Reason::NotReady as u32 };
+    let frame = Frame::of(ctx);
+    let beacon = match Beacon::read(frame, at, len) {
+        Ok(beacon) if beacon.cluster == settings.cluster => beacon,
+        Ok(_) | Err(BeaconError::Foreign) => return Reason::ForeignStatus as u32,
+        Err(BeaconError::Malformed) => return Reason::BeaconMalformed as u32,
+    };
+    let Some(key) = KEYS.get(beacon.key_id.into()).filter(|key| key.valid == 1) else {
+        return Reason::BeaconUnknownKey as u32;
+    };
+    if !is_authentic(frame, at, key.key) {
+        return Reason::BeaconForged as u32;
+    }
+    accept(&beacon, settings) as u32
+}
+
+/// Takes over an authentic beacon, if it is later than the last.
+///
+/// Two CPUs that take two beacons of one node at the same moment may keep the earlier of the two;
+/// both are genuine, and the next one mends it.
+#[inline(always)]
+fn accept(beacon: &Beacon, settings: &Settings) -> Reason {
+    let id = u32::from(beacon.node);
+    let Some(node) = NODES.get(id).filter(|node| node.flags & Node::CONFIGURED != 0) else {
+        return Reason::BeaconUnknownNode;
+    };
+    let Some(status) = STATUS.get_ptr_mut(id) else { return Reason::BeaconUnknownNode };
+    // SAFETY: an element of an array map, which lives as long as the program.
+    let status = unsafe { &mut *status };
+    if beacon.stamp() <= status.stamp {
+        return if beacon.epoch < (status.stamp >> 32) as u32 {
+            Reason::BeaconOldEpoch
+        } else {
+            Reason::BeaconReplayed
+        };
+    }
+    let now = jiffies();
+    judge_run(status, node, settings, now);
+    status.stamp = beacon.stamp();
+    status.last_seen = now;
+    // SAFETY: the helper takes nothing and returns a number.
+    status.last_seen_ns = unsafe { bpf_ktime_get_ns() };
+    status.started_before = started(beacon.node);
+    status.beacons += 1;
+    status.headroom = beacon.headroom;
+    status.capacity = beacon.capacity;
+    status.active = beacon.active;
+    status.calls_per_second = beacon.calls_per_second;
+    status.key_id = beacon.key_id;
+    status.admission = beacon.admission as u8;
+    if let Some(plane) = PLANE.get_ptr_mut(0) {
+        // SAFETY: as above; a word is written whole.
+        unsafe { (*plane).last_beacon = now };
+    }
+    Reason::Beacon
+}
+
+/// Continues the node's run of beacons or starts a new one.
+///
+/// A node that was `Down` needs several good beacons before it is `Up` again; one that was merely
+/// `Stale`, or has never been seen, needs one.
+#[inline(always)]
+fn judge_run(status: &mut NodeStatus, node: &Node, settings: &Settings, now: u64) {
+    let silence = now.wrapping_sub(status.last_seen);
+    let was_declared_down = node.flags & Node::JUDGED != 0 && status.up_since <= node.down_at;
+    if silence > settings.hold || was_declared_down {
+        let was_down = was_declared_down || silence > settings.down || status.ready == 0;
+        let is_new = status.last_seen == 0;
+        status.needed = if was_down && !is_new { settings.good_beacons as u8 } else { 1 };
+        status.up_since = now;
+        status.run = 1;
+    } else if status.run < u8::MAX {
+        status.run += 1;
+    }
+    status.ready = u8::from(status.run >= status.needed);
+}

@@ -1,0 +1,96 @@
+//! What is seen of a frame's way: counters by reason, node and VIP, and sampled events.
+
+use aya_ebpf::bindings::{xdp_action, xdp_md};
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
+use lb_common::maps::{Event, MAX_VIPS};
+use lb_common::sip::CallKey;
+use lb_common::{Outcome, Reason};
+
+use crate::frame::Frame;
+use crate::maps::{EVENTS, NODE_COUNTS, REASONS, SETTINGS, VIP_COUNTS};
+
+/// What the program found out about a frame on its way.
+pub(crate) struct Sight {
+    /// The call, once its Call-ID was read.
+    pub(crate) call: Option<CallKey>,
+    /// The VIP's index, [`MAX_VIPS`] when it was for none.
+    pub(crate) vip: u32,
+    /// The node chosen.
+    pub(crate) node: u16,
+    /// Why, as the number of a [`Reason`].
+    pub(crate) choice: u8,
+    /// The action, when the frame is to be sent on.
+    pub(crate) action: u32,
+}
+
+impl Default for Sight {
+    #[inline(always)]
+    fn default() -> Self {
+        Self { call: None, vip: MAX_VIPS, node: 0, choice: 0, action: xdp_action::XDP_PASS }
+    }
+}
+
+/// Counts the frame, shows it if it is sampled, and turns the verdict into an XDP action.
+#[inline(always)]
+pub(crate) fn count(ctx: *mut xdp_md, frame: Frame, reason: Reason, sight: &Sight) -> u32 {
+    let action = match reason.outcome() {
+        Outcome::SteerCallId => sight.action,
+        Outcome::Drop => xdp_action::XDP_DROP,
+        Outcome::Defer | Outcome::Pass | Outcome::SteerFallback | Outcome::Reply => {
+            xdp_action::XDP_PASS
+        }
+    };
+    if let Some(counts) = REASONS.get_ptr_mut(0) {
+        // SAFETY: this CPU's element, which nobody else writes; the index is below its length.
+        unsafe { (*counts)[usize::from(reason as u8)] += 1 };
+    }
+    if let Some(count) = VIP_COUNTS.get_ptr_mut(sight.vip) {
+        // SAFETY: as above.
+        unsafe { *count += 1 };
+    }
+    if action != xdp_action::XDP_PASS
+        && action != xdp_action::XDP_DROP
+        && let Some(counts) = NODE_COUNTS.get_ptr_mut(sight.node.into())
+    {
+        // SAFETY: as above.
+        unsafe {
+            (*counts).packets += 1;
+            (*counts).bytes += u64::from(frame.len());
+        }
+    }
+    if let Some(settings) = SETTINGS.get(0)
+        && settings.sample != 0
+    {
+        show(ctx, settings.sample, reason, sight, action);
+    }
+    action
+}
+
+/// Puts one frame in `sample` into the ring. A full ring loses the event, not the frame.
+#[inline(never)]
+fn show(ctx: *mut xdp_md, sample: u32, reason: Reason, sight: &Sight, action: u32) {
+    // SAFETY: the helper takes nothing and returns a number.
+    if sample > 1 && unsafe { bpf_get_prandom_u32() } % sample != 0 {
+        return;
+    }
+    let call = sight.call.unwrap_or(CallKey { hash: 0, at: 0, len: 0 });
+    if let Some(mut entry) = EVENTS.reserve_untyped::<Event>(0) {
+        entry.write(Event {
+            key: call.hash,
+            // SAFETY: the helper takes nothing and returns a number.
+            time_ns: unsafe { bpf_ktime_get_ns() },
+            call_id_at: call.at,
+            call_id_len: call.len,
+            frame_len: Frame::of(ctx).len(),
+            // SAFETY: the kernel calls the program with a valid context.
+            ifindex: unsafe { (*ctx).ingress_ifindex },
+            node: sight.node,
+            reason: reason as u8,
+            action: action as u8,
+            choice: sight.choice,
+            reserved: [0; 3],
+        });
+        entry.submit(0);
+    }
+}

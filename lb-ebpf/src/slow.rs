@@ -1,0 +1,200 @@
+//! The choice when home is not plainly up: pins, memory, the To tag, the policy.
+//!
+//! A function of its own, so that the fast way pays for it neither in registers nor in the
+//! verifier's patience.
+
+use core::arch::asm;
+
+use aya_ebpf::bindings::{BPF_NOEXIST, xdp_md};
+use lb_common::choose::{self, Choice, Standing, choose};
+use lb_common::maps::{NO_NODE, Pin, Settings, Turnout, pin_hint_of};
+use lb_common::memory;
+use lb_common::sip::{Budget, Method, has_to_tag};
+use lb_common::{Reason, Window};
+
+use crate::fleet::{Kernel, jiffies};
+use crate::frame::Frame;
+use crate::maps::{MEMORY, NODE_COUNTS, PIN_HINTS, PINS, PLANE, SETTINGS, TURNOUT};
+
+/// Where a message goes, and why: what a function can return in one register.
+#[derive(Clone, Copy)]
+pub(crate) struct Decision {
+    pub(crate) node: u16,
+    pub(crate) reason: u8,
+}
+
+impl Decision {
+    #[inline(always)]
+    pub(crate) fn unpack(word: u64) -> Self {
+        Self { node: word as u16, reason: (word >> 16) as u8 }
+    }
+
+    #[inline(always)]
+    fn pack(node: u16, reason: Reason) -> u64 {
+        u64::from(node) | (reason as u64) << 16
+    }
+}
+
+/// Chooses for the message at `message_at`, whose first word and call key are given. Returns a
+/// packed [`Decision`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn decide(ctx: *mut xdp_md, message_at: u32, first: u64, key: u64) -> u64 {
+    let (Some(settings), Some(turnout)) = (SETTINGS.get(0), TURNOUT.get(0)) else {
+        return Decision::pack(NO_NODE, Reason::NotReady);
+    };
+    let kernel = Kernel { settings, now: jiffies() };
+    let method = Method::of(first);
+    let pinned = pinned(key, method, kernel.now);
+    let remembered = remembered(key, settings, kernel.now);
+    let standing = match standing(ctx, message_at, method, pinned) {
+        Ok(standing) => standing,
+        Err(reason) => return Decision::pack(NO_NODE, reason),
+    };
+    let choice = choose(&kernel, key, standing, turnout.word, pinned, remembered);
+    if choose::reference(&kernel).1
+        && let Some(plane) = PLANE.get_ptr_mut(0)
+    {
+        // SAFETY: an element of an array map lives as long as the program. The count is for the
+        // alarm: one that is lost between two CPUs changes nothing.
+        unsafe { (*plane).ignored_staleness += 1 };
+    }
+    let (node, reason) = carry_out(choice, key, standing, kernel.now);
+    if standing == Standing::NewCall && reason != Reason::Remembered {
+        count_started(node);
+    }
+    Decision::pack(node, reason)
+}
+
+/// How the message stands to the calls that exist. A pinned call's node is asked whatever it is.
+#[inline(always)]
+fn standing(ctx: *mut xdp_md, at: u32, method: Method, pinned: u16) -> Result<Standing, Reason> {
+    if pinned != NO_NODE || !method.may_start() {
+        return Ok(Standing::Existing);
+    }
+    match to_tag(ctx, at) {
+        PRESENT => Ok(Standing::Existing),
+        ABSENT if method == Method::Invite => Ok(Standing::NewCall),
+        ABSENT => Ok(Standing::NewRequest),
+        _ => Err(Reason::OddTo),
+    }
+}
+
+const ABSENT: u32 = 0;
+const PRESENT: u32 = 1;
+const ODD: u32 = 2;
+
+/// [`has_to_tag`] as a function that the verifier looks at once, whatever its caller knows.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn to_tag(ctx: *mut xdp_md, at: u32) -> u32 {
+    let frame = Frame::of(ctx);
+    match has_to_tag(frame, frame.forget(at), Budget::KERNEL) {
+        Ok(false) => ABSENT,
+        Ok(true) => PRESENT,
+        Err(_) => ODD,
+    }
+}
+
+/// Makes the pin that the choice asks for, or remembers the choice.
+#[inline(always)]
+fn carry_out(choice: Choice, key: u64, standing: Standing, now: u64) -> (u16, Reason) {
+    if choice.pin && !pin(key, choice.node, now) {
+        // Another CPU may have been faster with a copy of the same message: its choice counts.
+        let node = pinned(key, Method::Other, now);
+        if node != NO_NODE {
+            return (node, Reason::Pinned);
+        }
+        let node = if choice.fallback == NO_NODE { choice.node } else { choice.fallback };
+        remember(key, node, now);
+        return (node, Reason::PinsFull);
+    }
+    if !choice.pin && standing != Standing::Existing && choice.reason != Reason::Remembered {
+        remember(key, choice.node, now);
+    }
+    (choice.node, choice.reason)
+}
+
+/// The node that the call is pinned to, or [`NO_NODE`]. Passing messages keep the pin alive and tell its state.
+#[inline(always)]
+fn pinned(key: u64, method: Method, now: u64) -> u16 {
+    if PIN_HINTS.get(pin_hint_of(key)).is_none_or(|count| *count == 0) {
+        return NO_NODE;
+    }
+    let Some(pin) = PINS.get_ptr_mut(key) else { return NO_NODE };
+    // SAFETY: the pointer is valid until the program ends. If userspace expires the pin meanwhile,
+    // the kernel may give its memory to another pin after a grace period, not before.
+    let pin = unsafe { &mut *pin };
+    pin.last_seen = now;
+    match method {
+        Method::Ack => pin.flags |= Pin::CONFIRMED,
+        Method::Bye | Method::Cancel => pin.flags |= Pin::ENDED,
+        Method::Response | Method::Invite | Method::InDialogOnly | Method::Other => {}
+    }
+    pin.node
+}
+
+/// Pins a call. False when it is pinned already, or when the pins are full.
+#[inline(always)]
+fn pin(key: u64, node: u16, now: u64) -> bool {
+    let Some(hint) = PIN_HINTS.get_ptr_mut(pin_hint_of(key)) else { return false };
+    // Counted before it is there: a pin without its hint would not be found.
+    add_atomically(hint, 1);
+    let pin = Pin { node, flags: 0, reserved: 0, created: now, last_seen: now };
+    if PINS.insert(key, pin, BPF_NOEXIST.into()).is_err() {
+        add_atomically(hint, -1);
+        return false;
+    }
+    if let Some(counts) = NODE_COUNTS.get_ptr_mut(node.into()) {
+        // SAFETY: this CPU's element, which nobody else writes.
+        unsafe { (*counts).pinned += 1 };
+    }
+    true
+}
+
+/// Adds to a word that userspace and other CPUs add to as well.
+///
+/// The target has the instruction, but no compare-and-swap of the width that `AtomicU64::fetch_add`
+/// asks for, so the library hides it.
+#[inline(always)]
+fn add_atomically(word: *mut u64, addend: i64) {
+    // SAFETY: an aligned word of an array map, which lives as long as the program.
+    unsafe { asm!("lock *(u64 *)({} + 0) += {}", in(reg) word, in(reg) addend) };
+}
+
+#[inline(always)]
+fn remembered(key: u64, settings: &Settings, now: u64) -> u16 {
+    let entry = MEMORY.get(memory::bucket_of(key)).map_or(0, |bucket| memory::find(bucket, key));
+    if memory::age(entry, now) <= settings.remember { memory::node_of(entry) } else { NO_NODE }
+}
+
+/// Remembers where a new request went.
+#[inline(always)]
+pub(crate) fn remember(key: u64, node: u16, now: u64) {
+    if let Some(bucket) = MEMORY.get_ptr_mut(memory::bucket_of(key)) {
+        // SAFETY: an element of an array map; its words are written whole, so that another CPU
+        // reads either an old entry or a new one.
+        memory::insert(unsafe { &mut *bucket }, memory::entry(key, node, now));
+    }
+}
+
+/// Counts a new call, for the headroom that is left until the node's next beacon.
+#[inline(always)]
+pub(crate) fn count_started(node: u16) {
+    if let Some(counts) = NODE_COUNTS.get_ptr_mut(node.into()) {
+        // SAFETY: this CPU's element, which nobody else writes.
+        unsafe { (*counts).started += 1 };
+    }
+}
+
+/// Whether the tables are changing, so that home alone does not decide.
+#[inline(always)]
+pub(crate) const fn is_draining(turnout: u64) -> bool {
+    turnout & Turnout::DRAINING != 0
+}
+
+/// Reads a message's first word.
+#[inline(always)]
+pub(crate) fn first_word(frame: Frame, message_at: u32) -> u64 {
+    frame.word(message_at).unwrap_or(0)
+}
