@@ -125,7 +125,8 @@ pub fn destination(group: IpAddr, port: u16, interface: &Interface) -> SocketAdd
     }
 }
 
-/// The address that this host sends from to `group` by `interface`; `None` while it has none there.
+/// The address that this host sends from to `group` by `interface`; `None` while it has none there that
+/// means anything to others, which a link-local IPv6 address does not.
 pub fn source_address(group: IpAddr, interface: &Interface) -> Option<IpAddr> {
     // Connecting a UDP socket sends nothing, but chooses the source address.
     const ANY_PORT: u16 = 9;
@@ -135,7 +136,8 @@ pub fn source_address(group: IpAddr, interface: &Interface) -> Option<IpAddr> {
         .connect(&destination(group, ANY_PORT, interface).into())
         .ok()?;
     let address = socket.local_addr().ok()?.as_socket()?.ip();
-    (!address.is_unspecified()).then_some(address)
+    let is_link_local = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
+    (!address.is_unspecified() && !is_link_local).then_some(address)
 }
 
 fn try_listen(group: IpAddr, port: u16, interface: &Interface) -> io::Result<UdpSocket> {

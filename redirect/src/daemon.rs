@@ -13,7 +13,7 @@ use crate::node::{self, Node};
 use crate::numbers;
 use crate::prober::Prober;
 use crate::report::{Report, SipServer, milliseconds};
-use crate::sockets::{self, Sockets};
+use crate::sockets::Sockets;
 use anyhow::Context;
 use lb_net::interface::Interface;
 use lb_net::shutdown::Shutdown;
@@ -28,6 +28,9 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Questions that wait for the task. More askers than this wait to put theirs.
 const QUESTIONS: usize = 8;
+
+/// How often the node's own addresses are looked up: they come late at boot, and may change.
+const LOOK_AT_ADDRESSES: Duration = Duration::from_secs(1);
 
 /// Asks the daemon's task.
 #[derive(Clone, Debug)]
@@ -92,16 +95,17 @@ struct Daemon {
     state_dir: PathBuf,
     /// The epoch on the disk.
     kept_epoch: u32,
-    /// Whether the last beacon went out.
-    is_sending: bool,
+    /// When to look up the own addresses again.
+    look_at: Duration,
+    /// Whether the last beacon went out, for each group.
+    is_sending: Vec<bool>,
 }
 
 impl Daemon {
     async fn open(config: &Config, keys: KeyRing) -> anyhow::Result<Self> {
         let clock = Clock::start();
         let interface = Interface::find(&config.beacon.interface)?;
-        let sockets = Sockets::open(&config.beacon, &interface)?;
-        let addresses = sockets::addresses(&config.beacon, &interface);
+        let sockets = Sockets::open(config.beacon.clone(), interface)?;
         let seed = || random::seed().context("no randomness");
         let server = config.sip.server;
         let prober = if config.sip.probe {
@@ -110,18 +114,24 @@ impl Daemon {
             Prober::Trusting
         };
         let epoch = epoch::begin(&config.state_dir)?;
-        let node = Node::new(config, keys, epoch, addresses, clock.now(), seed()?);
-        let state_dir = config.state_dir.clone();
-        let (kept_epoch, is_sending) = (epoch, true);
+        let node = Node::new(
+            config,
+            keys,
+            epoch,
+            sockets.addresses(),
+            clock.now(),
+            seed()?,
+        );
         Ok(Self {
+            look_at: clock.now() + LOOK_AT_ADDRESSES,
             clock,
             node,
             prober,
             server,
             sockets,
-            state_dir,
-            kept_epoch,
-            is_sending,
+            state_dir: config.state_dir.clone(),
+            kept_epoch: epoch,
+            is_sending: vec![true; config.beacon.groups.len()],
         })
     }
 
@@ -133,10 +143,10 @@ impl Daemon {
         loop {
             self.advance().await;
             let timeouts = [self.node.next_timeout(), self.prober.next_timeout()];
-            // A trusting prober's node always speaks, so there is always a next time-out; should
-            // there be none, a look once a second does no harm.
-            let idle = self.clock.now() + Duration::from_secs(1);
-            let timeout = timeouts.into_iter().flatten().min().unwrap_or(idle);
+            let timeout = timeouts
+                .into_iter()
+                .flatten()
+                .fold(self.look_at, Duration::min);
             tokio::select! {
                 () = shutdown.requested() => return,
                 () = tokio::time::sleep_until(self.clock.instant(timeout)) => {}
@@ -162,58 +172,69 @@ impl Daemon {
 
     /// Says farewell, so that nobody needs to miss this node.
     async fn stop(&mut self) {
-        if let Some(beacon) = self.node.farewell() {
-            self.announce(beacon).await;
-        }
+        let beacons = self.node.farewell();
+        self.announce_all(beacons).await;
         tracing::info!("stopped");
     }
 
     /// Lets time pass for all machines, and sends what is due.
     async fn advance(&mut self) {
+        if self.clock.now() >= self.look_at {
+            self.look_at = self.clock.now() + LOOK_AT_ADDRESSES;
+            self.node.set_addresses(self.sockets.addresses());
+        }
         self.prober.advance(self.clock.now()).await;
-        let before = self.prober.verdict();
-        let now = self.clock.now();
-        let summary = self.node.summary();
-        if let Some(beacon) = self.node.follow(now, before) {
-            self.announce(beacon).await;
+        let before = self.node.summary();
+        let beacons = self.node.follow(self.clock.now(), self.prober.verdict());
+        self.announce_all(beacons).await;
+        let after = self.node.summary();
+        if after != before {
+            systemd::status(&after);
         }
-        if self.node.summary() != summary {
-            systemd::status(&self.node.summary());
-        }
-        while let Some(beacon) = self.node.poll_transmit(self.clock.now()) {
-            self.announce(beacon).await;
+        while let Some((group, beacon)) = self.node.poll_transmit(self.clock.now()) {
+            self.announce(group, beacon).await;
         }
     }
 
-    /// Sends a beacon to every group.
-    async fn announce(&mut self, beacon: BeaconBytes) {
-        let mut beacon = beacon;
-        for group in 0..self.sockets.groups() {
-            if group > 0 {
-                beacon = self.node.again();
-            }
-            self.keep_epoch();
-            let sent = self.sockets.announce(group, &beacon).await;
-            self.node.sent.beacons += u64::from(sent.is_ok());
-            self.note(sent);
+    /// Sends each group its beacon.
+    async fn announce_all(&mut self, beacons: Vec<BeaconBytes>) {
+        for (group, beacon) in beacons.into_iter().enumerate() {
+            self.announce(group, beacon).await;
         }
+    }
+
+    async fn announce(&mut self, group: usize, beacon: BeaconBytes) {
+        self.keep_epoch();
+        let sent = self.sockets.announce(group, &beacon).await;
+        self.node.sent.beacons += u64::from(sent.is_ok());
+        self.note(group, sent);
     }
 
     async fn answer(&mut self, group: usize, to: SocketAddr, beacon: BeaconBytes) {
-        let sent = self.sockets.send(group, to, &beacon).await;
-        self.node.sent.answers += u64::from(sent.is_ok());
-        self.note(sent);
+        match self.sockets.send(group, to, &beacon).await {
+            Ok(()) => self.node.sent.answers += 1,
+            Err(error) => {
+                tracing::debug!(%error, %to, "cannot answer a query");
+                self.node.sent.failed += 1;
+            }
+        }
     }
 
     /// Counts failures to send; logs when they begin and end, not each of them.
-    fn note(&mut self, sent: io::Result<()>) {
-        match &sent {
-            Ok(()) if !self.is_sending => tracing::info!("beacons go out again"),
-            Err(error) if self.is_sending => tracing::warn!(%error, "beacons do not go out"),
-            Ok(()) | Err(_) => {}
+    fn note(&mut self, group: usize, sent: io::Result<()>) {
+        self.node.sent.failed += u64::from(sent.is_err());
+        let (Some(is_sending), Some(group)) =
+            (self.is_sending.get_mut(group), self.sockets.group(group))
+        else {
+            return;
+        };
+        let was_sending = std::mem::replace(is_sending, sent.is_ok());
+        match sent {
+            Ok(()) if was_sending => {}
+            Ok(()) => tracing::info!(%group, "beacons go out again"),
+            Err(error) if was_sending => tracing::warn!(%group, %error, "beacons do not go out"),
+            Err(_) => {}
         }
-        self.is_sending = sent.is_ok();
-        self.node.sent.failed += u64::from(!self.is_sending);
     }
 
     /// Sequence numbers run out after years, and a new epoch begins: it is kept like the first.

@@ -64,7 +64,8 @@ impl Node {
             calls_per_second: 0,
             oc_permille: ALL,
         };
-        let mut sender = Sender::new(identity, beacon.period, report, now, seed);
+        let groups = beacon.groups.len() as u32;
+        let mut sender = Sender::new(identity, beacon.period, groups, report, now, seed);
         sender.silence();
         let timing = Timing {
             period: beacon.period,
@@ -84,19 +85,19 @@ impl Node {
         }
     }
 
-    /// Draws the consequences of the SIP server's state. The beacon to send at once, if any: the last
-    /// before silence.
-    pub(crate) fn follow(&mut self, now: Duration, verdict: Verdict) -> Option<BeaconBytes> {
+    /// Draws the consequences of the SIP server's state. The beacons to send at once, one for each
+    /// group, if any: the last before silence.
+    pub(crate) fn follow(&mut self, now: Duration, verdict: Verdict) -> Vec<BeaconBytes> {
         if verdict == self.verdict {
-            return None;
+            return Vec::new();
         }
         self.verdict = verdict;
         match verdict {
-            Verdict::Unknown => None,
+            Verdict::Unknown => Vec::new(),
             Verdict::Alive => {
                 tracing::info!("the SIP server is there: taking calls");
                 self.speak(now, Admission::Idle, ALL);
-                None
+                Vec::new()
             }
             Verdict::Overloaded { until } => {
                 let pause = until.saturating_sub(now);
@@ -105,7 +106,7 @@ impl Node {
                     "the SIP server answers 503: no new calls for a while"
                 );
                 self.speak(now, Admission::Busy, 0);
-                None
+                Vec::new()
             }
             Verdict::Dead => {
                 tracing::warn!("the SIP server does not answer: no more beacons until it does");
@@ -140,19 +141,19 @@ impl Node {
         None
     }
 
-    /// The beacon that is due, if one is.
-    pub(crate) fn poll_transmit(&mut self, now: Duration) -> Option<BeaconBytes> {
+    /// The beacon that is due, if one is, and the group that it is for.
+    pub(crate) fn poll_transmit(&mut self, now: Duration) -> Option<(usize, BeaconBytes)> {
         self.sender.poll_transmit(now)
     }
 
-    /// The same for another group.
-    pub(crate) fn again(&mut self) -> BeaconBytes {
-        self.sender.again()
+    /// The last beacons of this life, one for each group, unless the node is silent.
+    pub(crate) fn farewell(&mut self) -> Vec<BeaconBytes> {
+        self.sender.farewell()
     }
 
-    /// The last beacon of this life, unless the node is silent.
-    pub(crate) fn farewell(&mut self) -> Option<BeaconBytes> {
-        self.sender.farewell()
+    /// Changes the addresses that beacons name.
+    pub(crate) fn set_addresses(&mut self, addresses: [Address; 2]) {
+        self.sender.set_addresses(addresses);
     }
 
     /// When a beacon is due next.
@@ -243,7 +244,7 @@ mod tests {
     }
 
     fn due(node: &mut Node, now: Duration) -> Option<(Admission, u32)> {
-        let bytes = node.poll_transmit(now)?;
+        let (_, bytes) = node.poll_transmit(now)?;
         let beacon = Beacon::read(&bytes[..], 0, BEACON_LEN).expect("a beacon");
         Some((beacon.admission, beacon.headroom))
     }
@@ -266,11 +267,11 @@ mod tests {
                     continue;
                 }
                 let mut node = node();
-                assert!(node.follow(Duration::ZERO, before).is_none());
+                assert!(node.follow(Duration::ZERO, before).is_empty());
                 assert_eq!(due(&mut node, Duration::ZERO), said, "{before:?}");
                 let farewell = node.follow(PERIOD * 2, after);
                 let drains = said.is_some() && after == Verdict::Dead;
-                assert_eq!(farewell.is_some(), drains, "{before:?}, {after:?}");
+                assert_eq!(!farewell.is_empty(), drains, "{before:?}, {after:?}");
                 assert_eq!(due(&mut node, PERIOD * 2), says, "{before:?}, {after:?}");
                 assert_eq!(node.next_timeout().is_some(), says.is_some());
             }
@@ -342,7 +343,7 @@ mod tests {
         for sender in [&mut node, &mut other] {
             sender.follow(now, Verdict::Alive);
         }
-        let bytes = node.poll_transmit(now).expect("due");
+        let (_, bytes) = node.poll_transmit(now).expect("due");
         node.receive(now, &bytes);
         other.receive(now, &bytes);
         node.receive(now, &bytes);

@@ -16,6 +16,8 @@ pub(crate) struct Sockets {
     /// A listener and a speaker by turns, in the order of the groups.
     all: Vec<UdpSocket>,
     groups: Vec<SocketAddr>,
+    config: config::Beacon,
+    interface: Interface,
     turn: usize,
     buffer: [u8; MAX_DATAGRAM],
 }
@@ -30,28 +32,46 @@ pub(crate) struct Datagram<'a> {
 
 impl Sockets {
     pub(crate) fn open(
-        config: &config::Beacon,
-        interface: &Interface,
+        config: config::Beacon,
+        interface: Interface,
     ) -> Result<Self, MulticastError> {
         let (mut all, mut groups) = (Vec::new(), Vec::new());
         for group in &config.groups {
-            all.push(multicast::listen(*group, config.port, interface)?);
-            let local = own_address(config, *group);
+            all.push(multicast::listen(*group, config.port, &interface)?);
+            let local = own_address(&config, *group);
             let local = local.unwrap_or_else(|| multicast::any_address(*group));
-            all.push(multicast::speak(local, config.port, interface)?);
-            groups.push(multicast::destination(*group, config.port, interface));
+            all.push(multicast::speak(local, config.port, &interface)?);
+            groups.push(multicast::destination(*group, config.port, &interface));
         }
+        let (turn, buffer) = (0, [0; MAX_DATAGRAM]);
         Ok(Self {
             all,
             groups,
-            turn: 0,
-            buffer: [0; MAX_DATAGRAM],
+            config,
+            interface,
+            turn,
+            buffer,
         })
     }
 
-    /// Groups that there are: what is sent goes to each.
-    pub(crate) fn groups(&self) -> usize {
-        self.groups.len()
+    /// The addresses that the node names in its beacons, of IPv4 and of IPv6: those configured, else
+    /// those that its beacons are sent from; zero where there is none, or none yet.
+    pub(crate) fn addresses(&self) -> [Address; 2] {
+        let Self {
+            config, interface, ..
+        } = self;
+        [true, false].map(|is_v4| {
+            let group = config.groups.iter().find(|group| group.is_ipv4() == is_v4);
+            let address = group.and_then(|group| {
+                own_address(config, *group).or_else(|| multicast::source_address(*group, interface))
+            });
+            address.map(Address::from).unwrap_or_default()
+        })
+    }
+
+    /// A group, and the port that beacons to it go to.
+    pub(crate) fn group(&self, number: usize) -> Option<SocketAddr> {
+        self.groups.get(number).copied()
     }
 
     /// Waits for a datagram. Cancelling loses nothing.
@@ -85,20 +105,6 @@ impl Sockets {
         let speaker = self.all.get(group * 2 + 1).ok_or(io::ErrorKind::NotFound)?;
         speaker.send_to(beacon, to).await.map(drop)
     }
-}
-
-/// The addresses that the node names in its beacons, of IPv4 and of IPv6: those configured, else those
-/// that its beacons are sent from.
-pub(crate) fn addresses(config: &config::Beacon, interface: &Interface) -> [Address; 2] {
-    [true, false].map(|is_v4| {
-        let group = config.groups.iter().find(|group| group.is_ipv4() == is_v4);
-        group
-            .and_then(|group| {
-                own_address(config, *group).or_else(|| multicast::source_address(*group, interface))
-            })
-            .map(Address::from)
-            .unwrap_or_default()
-    })
 }
 
 /// The configured address of the group's family.

@@ -276,8 +276,15 @@ mod tests {
             epoch,
             ..identity(node)
         };
-        let mut sender = Sender::new(identity, PERIOD, report(Admission::Free), Duration::ZERO, 0);
-        let bytes = sender.poll_transmit(Duration::ZERO).expect("due");
+        let mut sender = Sender::new(
+            identity,
+            PERIOD,
+            1,
+            report(Admission::Free),
+            Duration::ZERO,
+            0,
+        );
+        let (_, bytes) = sender.poll_transmit(Duration::ZERO).expect("due");
         Beacon {
             sequence,
             ..Beacon::read(&bytes[..], 0, 112).expect("a beacon")

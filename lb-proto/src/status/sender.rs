@@ -1,7 +1,8 @@
 //! When a node's beacons go out, and what stamp they carry.
 //!
-//! - One beacon every period, give or take a tenth of it, so that nodes started together do not
-//!   stay in step.
+//! - One beacon every period to each group, give or take a tenth of it, so that nodes started
+//!   together do not stay in step. Two groups are served a quarter of a period apart at least: sent at
+//!   once, one beacon would overtake the other and be refused as a replay by who hears both.
 //! - One more at once when the admission changes, but no closer to the last than a quarter of a
 //!   period: a node that wavers sends at most four times as much.
 //! - One as the answer to each authentic query, as far as [`ANSWERS_PER_SECOND`] go: a captured query
@@ -75,29 +76,50 @@ pub struct Sender {
     report: Report,
     /// Of the next beacon.
     sequence: u32,
-    /// When the next beacon is due; `None` while silenced.
-    due: Option<Duration>,
-    last_sent: Option<Duration>,
+    is_speaking: bool,
+    groups: Vec<Group>,
     answers: Answers,
     random: Random,
 }
 
+/// What is known of one group that beacons go to.
+#[derive(Clone, Copy, Debug)]
+struct Group {
+    /// When its next beacon is due.
+    due: Duration,
+    last_sent: Option<Duration>,
+}
+
+impl Group {
+    /// When a beacon may go out that is not one of the regular ones.
+    fn earliest(&self, now: Duration, period: Duration) -> Duration {
+        self.last_sent
+            .map_or(now, |sent| (sent + period / 4).max(now))
+    }
+}
+
 impl Sender {
-    /// A sender whose first beacon is due at `now`. `seed` is for the jitter.
+    /// A sender to so many groups, one or two, whose first beacon is due at `now`. `seed` is for the jitter.
     pub fn new(
         identity: Identity,
         period: Duration,
+        groups: u32,
         report: Report,
         now: Duration,
         seed: u64,
     ) -> Self {
+        let apart = period / groups.max(1);
+        let group = |number| Group {
+            due: now + apart * number,
+            last_sent: None,
+        };
         Self {
             identity,
             period,
             report,
             sequence: 0,
-            due: Some(now),
-            last_sent: None,
+            is_speaking: true,
+            groups: (0..groups).map(group).collect(),
             answers: Answers {
                 left: ANSWERS_PER_SECOND,
                 since: now,
@@ -119,7 +141,13 @@ impl Sender {
 
     /// Whether beacons go out.
     pub fn is_speaking(&self) -> bool {
-        self.due.is_some()
+        self.is_speaking
+    }
+
+    /// Changes the addresses that beacons name: those of IPv4 and of IPv6.
+    pub fn set_addresses(&mut self, [address_v4, address_v6]: [Address; 2]) {
+        self.identity.address_v4 = address_v4;
+        self.identity.address_v6 = address_v6;
     }
 
     /// Takes over a new report. A new admission goes out as soon as the rate allows.
@@ -127,20 +155,24 @@ impl Sender {
         let changed = report.admission != self.report.admission;
         self.report = report;
         if changed {
-            let earliest = self.earliest(now);
-            self.due = self.due.map(|due| due.min(earliest));
+            for group in &mut self.groups {
+                group.due = group.due.min(group.earliest(now, self.period));
+            }
         }
     }
 
     /// No more beacons and no answers, until [`Sender::speak`].
     pub fn silence(&mut self) {
-        self.due = None;
+        self.is_speaking = false;
     }
 
-    /// Beacons go out again.
+    /// Beacons go out again, the first to every group as soon as the rate allows.
     pub fn speak(&mut self, now: Duration) {
-        if self.due.is_none() {
-            self.due = Some(self.earliest(now));
+        if !self.is_speaking {
+            self.is_speaking = true;
+            for group in &mut self.groups {
+                group.due = group.earliest(now, self.period);
+            }
         }
     }
 
@@ -151,47 +183,62 @@ impl Sender {
         (is_for_us && self.is_speaking() && self.answers.take(now)).then(|| self.make())
     }
 
-    /// The last beacon of this life: takes no new calls. Receivers need not wait to miss it.
+    /// The last beacon of this life, one for each group: takes no new calls. Receivers need not wait
+    /// to miss it.
     ///
-    /// Silences the sender; when it speaks again, it says what `report` was before. Nothing when it is
-    /// silenced already.
-    pub fn farewell(&mut self) -> Option<BeaconBytes> {
-        self.due.take()?;
+    /// Silences the sender; when it speaks again, it says what it said before. Empty when it is silenced
+    /// already.
+    pub fn farewell(&mut self) -> Vec<BeaconBytes> {
+        if !std::mem::take(&mut self.is_speaking) {
+            return Vec::new();
+        }
         let report = self.report;
         self.report.admission = Admission::Draining;
-        let beacon = self.make();
+        let beacons = (0..self.groups.len()).map(|_| self.make()).collect();
         self.report = report;
-        Some(beacon)
+        beacons
     }
 
-    /// The beacon that is due at `now`, if one is. Call until there is none.
-    pub fn poll_transmit(&mut self, now: Duration) -> Option<BeaconBytes> {
-        if self.due? > now {
+    /// The beacon that is due at `now`, if one is, and the group that it is for, the first being 0.
+    /// Call until there is none.
+    pub fn poll_transmit(&mut self, now: Duration) -> Option<(usize, BeaconBytes)> {
+        if !self.is_speaking {
             return None;
         }
+        let number = self.groups.iter().position(|group| group.due <= now)?;
         let tenth = u64::try_from(self.period.as_nanos() / 10).unwrap_or(u64::MAX);
         let jitter = Duration::from_nanos(self.random.below(tenth.saturating_mul(2)));
         // From now, not from when it was due: what a stalled machine missed is not made up for.
-        self.due = Some(now + self.period - self.period / 10 + jitter);
-        self.last_sent = Some(now);
-        Some(self.make())
-    }
-
-    /// The beacon just sent once more, for another group. It has a stamp of its own: who hears both
-    /// groups must not take the second for a replay of the first.
-    pub fn again(&mut self) -> BeaconBytes {
-        self.make()
+        let mut due = now + self.period - self.period / 10 + jitter;
+        let others = self
+            .groups
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != number);
+        let near = |other: &Duration| other.abs_diff(due) < self.period / 4;
+        if let Some(near) = others.map(|(_, other)| other.due).find(near) {
+            // Sooner rather than later, if that is not too soon after this one.
+            let quarter = self.period / 4;
+            due = if near >= now + quarter * 3 {
+                near - quarter * 2
+            } else {
+                near + quarter
+            };
+        }
+        *self.groups.get_mut(number)? = Group {
+            due,
+            last_sent: Some(now),
+        };
+        Some((number, self.make()))
     }
 
     /// When to call [`Sender::poll_transmit`] next; `None` while silenced.
     pub fn next_timeout(&self) -> Option<Duration> {
-        self.due
-    }
-
-    /// When a beacon may go out that is not one of the regular ones.
-    fn earliest(&self, now: Duration) -> Duration {
-        self.last_sent
-            .map_or(now, |sent| (sent + self.period / 4).max(now))
+        self.groups
+            .iter()
+            .map(|group| group.due)
+            .min()
+            .filter(|_| self.is_speaking)
     }
 
     fn make(&mut self) -> BeaconBytes {
@@ -295,7 +342,14 @@ pub(crate) mod tests {
     }
 
     fn sender() -> Sender {
-        Sender::new(identity(7), PERIOD, report(Admission::Free), ZERO, 1)
+        Sender::new(identity(7), PERIOD, 1, report(Admission::Free), ZERO, 1)
+    }
+
+    /// The beacon due of a sender to one group.
+    fn poll(sender: &mut Sender, now: Duration) -> Option<Beacon> {
+        let (group, bytes) = sender.poll_transmit(now)?;
+        assert_eq!(group, 0);
+        Some(read(&bytes))
     }
 
     fn read(bytes: &BeaconBytes) -> Beacon {
@@ -315,28 +369,25 @@ pub(crate) mod tests {
     #[test]
     fn the_first_beacon_is_at_once_and_says_all() {
         let mut sender = sender();
-        let beacon = read(&sender.poll_transmit(ZERO).expect("due"));
+        let beacon = poll(&mut sender, ZERO).expect("due");
         assert_eq!((beacon.node, beacon.epoch, beacon.sequence), (7, 5, 0));
         assert_eq!(
             (beacon.capacity, beacon.active, beacon.headroom),
             (100, 1, 99)
         );
         assert_eq!((beacon.period_ms, beacon.admission), (100, Admission::Free));
-        assert_eq!(sender.poll_transmit(ZERO), None);
+        assert_eq!(poll(&mut sender, ZERO), None);
     }
 
     #[test]
     fn a_new_admission_goes_out_early_but_not_too_often() {
         let mut sender = sender();
-        sender.poll_transmit(ZERO).expect("due");
+        poll(&mut sender, ZERO).expect("due");
         let quarter = PERIOD / 4;
         sender.set_report(Duration::from_millis(1), report(Admission::Busy));
+        assert_eq!(poll(&mut sender, quarter - Duration::from_nanos(1)), None);
         assert_eq!(
-            sender.poll_transmit(quarter - Duration::from_nanos(1)),
-            None
-        );
-        assert_eq!(
-            read(&sender.poll_transmit(quarter).expect("due")).admission,
+            poll(&mut sender, quarter).expect("due").admission,
             Admission::Busy
         );
         // What changes twice in between goes out once, as it is by then.
@@ -344,14 +395,14 @@ pub(crate) mod tests {
         sender.set_report(quarter, report(Admission::Free));
         assert_eq!(sender.next_timeout(), Some(quarter * 2));
         assert_eq!(
-            read(&sender.poll_transmit(quarter * 2).expect("due")).admission,
+            poll(&mut sender, quarter * 2).expect("due").admission,
             Admission::Free
         );
-        assert_eq!(sender.poll_transmit(quarter * 2), None);
+        assert_eq!(poll(&mut sender, quarter * 2), None);
         // Long after the last beacon, at once.
         let later = sender.next_timeout().expect("speaking") - Duration::from_millis(1);
         sender.set_report(later, report(Admission::Busy));
-        assert!(sender.poll_transmit(later).is_some());
+        assert!(poll(&mut sender, later).is_some());
         // Another number is no other admission.
         sender.set_report(
             later,
@@ -366,30 +417,77 @@ pub(crate) mod tests {
     #[test]
     fn silence_is_whole_and_ends_at_once() {
         let mut sender = sender();
-        sender.poll_transmit(ZERO).expect("due");
+        poll(&mut sender, ZERO).expect("due");
         sender.silence();
         assert_eq!(sender.next_timeout(), None);
-        assert_eq!(sender.poll_transmit(PERIOD * 50), None);
+        assert_eq!(poll(&mut sender, PERIOD * 50), None);
         assert_eq!(sender.answer(PERIOD * 50, &ask(7)), None);
-        assert_eq!(sender.farewell(), None);
+        assert!(sender.farewell().is_empty());
         sender.set_report(PERIOD * 50, report(Admission::Busy));
         assert_eq!(sender.next_timeout(), None);
         sender.speak(PERIOD * 51);
-        let beacon = read(&sender.poll_transmit(PERIOD * 51).expect("due"));
+        let beacon = poll(&mut sender, PERIOD * 51).expect("due");
         assert_eq!((beacon.sequence, beacon.admission), (1, Admission::Busy));
     }
 
     #[test]
     fn a_farewell_drains_and_silences() {
         let mut sender = sender();
-        let beacon = read(&sender.farewell().expect("speaking"));
-        assert_eq!(beacon.admission, Admission::Draining);
+        let last = sender.farewell();
+        assert_eq!(last.len(), 1);
+        assert_eq!(read(&last[0]).admission, Admission::Draining);
         assert!(!sender.is_speaking());
         sender.speak(PERIOD);
         assert_eq!(
-            read(&sender.poll_transmit(PERIOD).expect("due")).admission,
+            poll(&mut sender, PERIOD).expect("due").admission,
             Admission::Free
         );
+    }
+
+    #[test]
+    fn two_groups_are_served_apart() {
+        let mut sender = Sender::new(identity(7), PERIOD, 2, report(Admission::Free), ZERO, 1);
+        assert_eq!(sender.poll_transmit(ZERO).map(|(group, _)| group), Some(0));
+        assert_eq!(sender.poll_transmit(ZERO), None);
+        assert_eq!(sender.next_timeout(), Some(PERIOD / 2));
+        let (group, bytes) = sender.poll_transmit(PERIOD / 2).expect("due");
+        assert_eq!((group, read(&bytes).sequence), (1, 1));
+        // What is new goes to both as soon as may be.
+        sender.set_report(PERIOD / 2, report(Admission::Busy));
+        assert_eq!(
+            sender.poll_transmit(PERIOD / 2).map(|(group, _)| group),
+            Some(0)
+        );
+        assert_eq!(sender.next_timeout(), Some(PERIOD * 3 / 4));
+        assert_eq!(
+            sender.poll_transmit(PERIOD * 3 / 4).map(|(group, _)| group),
+            Some(1)
+        );
+        let stamps: Vec<u32> = sender
+            .farewell()
+            .iter()
+            .map(|bytes| read(bytes).sequence)
+            .collect();
+        assert_eq!(stamps, [4, 5]);
+        // However they came together, they part again.
+        let mut sender = Sender::new(identity(7), PERIOD, 2, report(Admission::Free), ZERO, 1);
+        sender.silence();
+        sender.speak(ZERO);
+        let mut last = None;
+        for step in 0..10_000 {
+            let now = sender.next_timeout().expect("speaking");
+            assert!(
+                last.is_none_or(|last| step == 1 || now - last >= PERIOD / 4),
+                "{step}"
+            );
+            assert!(sender.poll_transmit(now).is_some());
+            last = Some(now);
+        }
+        let mut sender = Sender::new(identity(7), PERIOD, 2, report(Admission::Free), ZERO, 1);
+        let addresses = [Address::mapped(1), Address { high: 1, low: 2 }];
+        sender.set_addresses(addresses);
+        let beacon = read(&sender.poll_transmit(ZERO).expect("due").1);
+        assert_eq!([beacon.address_v4, beacon.address_v6], addresses);
     }
 
     #[test]
@@ -426,7 +524,7 @@ pub(crate) mod tests {
     fn sequence_numbers_that_run_out_begin_a_new_epoch() {
         let mut sender = sender();
         sender.sequence = u32::MAX;
-        let last = read(&sender.poll_transmit(ZERO).expect("due"));
+        let last = poll(&mut sender, ZERO).expect("due");
         assert_eq!((last.epoch, last.sequence), (5, u32::MAX));
         assert_eq!(sender.next_stamp(), (6, 0));
     }
@@ -453,14 +551,19 @@ pub(crate) mod tests {
     }
 
     proptest! {
-        /// Stamps only grow, beacons of its own accord keep their distance and never exceed a
-        /// period and a tenth while it speaks, and none goes out while it is silent.
+        /// Stamps only grow; to each group, beacons keep their distance and are no more than a period
+        /// and a tenth apart while it speaks; and none goes out while it is silent.
         #[test]
-        fn whatever_happens(steps in proptest::collection::vec(step(), 1..200), seed: u64) {
-            let mut sender = Sender::new(identity(7), PERIOD, report(Admission::Free), ZERO, seed);
+        fn whatever_happens(
+            steps in proptest::collection::vec(step(), 1..200),
+            groups in 1u32..3,
+            seed: u64,
+        ) {
+            let says = report(Admission::Free);
+            let mut sender = Sender::new(identity(7), PERIOD, groups, says, ZERO, seed);
             let mut now = ZERO;
             let mut stamp = None;
-            let mut last = None;
+            let mut last = [None; 2];
             for step in steps {
                 let mut out = Vec::new();
                 match step {
@@ -468,16 +571,16 @@ pub(crate) mod tests {
                         let until = now + Duration::from_millis(ms);
                         while let Some(due) = sender.next_timeout().filter(|due| *due <= until) {
                             now = now.max(due);
-                            let bytes = sender.poll_transmit(now);
-                            prop_assert!(bytes.is_some(), "a time-out with nothing due");
-                            if let Some(last) = last {
+                            let sent = sender.poll_transmit(now);
+                            prop_assert!(sent.is_some(), "a time-out with nothing due");
+                            let (group, bytes) = sent.expect("asserted above");
+                            if let Some(last) = last[group] {
                                 let gap = now - last;
                                 prop_assert!(gap >= PERIOD / 4, "{gap:?}");
                             }
+                            last[group] = Some(now);
                             prop_assert!(sender.next_timeout() <= Some(now + PERIOD * 11 / 10));
-                            prop_assert!(sender.next_timeout() >= Some(now + PERIOD * 9 / 10));
-                            last = Some(now);
-                            out.extend(bytes);
+                            out.push(bytes);
                         }
                         now = until;
                     }
@@ -485,17 +588,22 @@ pub(crate) mod tests {
                         let admission = Admission::from_index(index).expect("below four");
                         sender.set_report(now, report(admission));
                     }
-                    Step::Silence => sender.silence(),
-                    Step::Speak => sender.speak(now),
+                    Step::Silence => {
+                        sender.silence();
+                        prop_assert_eq!(sender.next_timeout(), None);
+                    }
+                    Step::Speak => {
+                        sender.speak(now);
+                        prop_assert!(sender.next_timeout() <= Some(now + PERIOD * 11 / 10));
+                    }
                     Step::Ask => {
                         let answer = sender.answer(now, &ask(7));
                         prop_assert!(answer.is_none() || sender.is_speaking());
                         out.extend(answer);
                     }
                     Step::Farewell => {
-                        let bytes = sender.farewell();
+                        out.extend(sender.farewell());
                         prop_assert!(!sender.is_speaking());
-                        out.extend(bytes);
                     }
                 }
                 for bytes in &out {

@@ -85,7 +85,7 @@ impl Cluster {
             epoch,
             ..identity(node)
         };
-        let sender = Sender::new(identity, PERIOD, report(Admission::Free), self.now, seed);
+        let sender = Sender::new(identity, PERIOD, 1, report(Admission::Free), self.now, seed);
         self.senders.insert(node, sender);
         let late = Duration::from_nanos(self.random.below(PERIOD.as_nanos() as u64));
         self.at(self.now + late, Event::Send(node));
@@ -147,9 +147,9 @@ impl Cluster {
                 let Some(sender) = self.senders.get_mut(&node) else {
                     return;
                 };
-                let bytes = sender.poll_transmit(now);
+                let sent = sender.poll_transmit(now);
                 let due = sender.next_timeout();
-                if let Some(bytes) = bytes {
+                if let Some((_, bytes)) = sent {
                     self.carry(|| Event::Beacon(bytes));
                 }
                 if let Some(due) = due {

@@ -19,13 +19,18 @@ pub(crate) struct Ear {
 }
 
 impl Ear {
+    /// One on the fixture's group, by the loopback.
     pub(crate) fn open(fixture: &Fixture) -> Self {
-        let lo = Interface::find("lo").expect("a loopback");
-        let group = IpAddr::V4(fixture.group());
+        Self::open_at(fixture, "lo", fixture.group().into(), fixture.address(99))
+    }
+
+    pub(crate) fn open_at(fixture: &Fixture, interface: &str, group: IpAddr, own: IpAddr) -> Self {
+        let interface = Interface::find(interface).expect("an interface");
+        let port = fixture.port();
         Self {
-            listener: multicast::listen(group, fixture.port(), &lo).expect("a listener"),
-            speaker: multicast::speak(fixture.address(99), 0, &lo).expect("a speaker"),
-            group: multicast::destination(group, fixture.port(), &lo),
+            listener: multicast::listen(group, port, &interface).expect("a listener"),
+            speaker: multicast::speak(own, 0, &interface).expect("a speaker"),
+            group: multicast::destination(group, port, &interface),
             cluster: fixture.cluster(),
             last_stamp: 0,
         }

@@ -9,10 +9,13 @@ use ear::Ear;
 use fixture::{Fixture, KEY_ID, beacon_key, eventually};
 use lb_common::Admission;
 use lb_common::siphash::SipKey;
+use lb_net::interface::Interface;
+use lb_net::multicast::source_address;
 use lb_proto::status::query::Query;
 use sip_server::SipServer;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -253,6 +256,95 @@ async fn prometheus_gets_its_numbers() {
     ] {
         assert!(page.contains(line), "{line} in {page}");
     }
+}
+
+/// Says to the inner run of [`both_families_on_a_real_interface`] that it is one.
+const INSIDE: &str = "POINTSMAN_TEST_INSIDE";
+
+/// In a network namespace of its own, because the loopback has no IPv6 multicast: runs itself there.
+#[tokio::test]
+async fn both_families_on_a_real_interface() {
+    if std::env::var_os(INSIDE).is_none() {
+        let run = Command::new("unshare")
+            .args(["--net", "--map-root-user", "--"])
+            .arg(std::env::current_exe().expect("this test"))
+            .args([
+                "--exact",
+                "both_families_on_a_real_interface",
+                "--nocapture",
+            ])
+            .env(INSIDE, "1")
+            .output()
+            .expect("unshare of util-linux");
+        let told = String::from_utf8_lossy(&run.stdout) + String::from_utf8_lossy(&run.stderr);
+        assert!(run.status.success() && told.contains("1 passed"), "{told}");
+        return;
+    }
+    // Node 1 starts while its IPv6 address is still being tried (duplicate address detection).
+    let setup = "ip link set lo up && ip link add pm0 type veth peer name pm1
+        ip link set pm1 up && ip link set pm0 up
+        ip address add 192.0.2.2/24 dev pm0 && ip address add fd00::2/64 dev pm0
+        ip address add 192.0.2.1/24 dev pm0";
+    let run = Command::new("sh").args(["-c", setup]).output().expect("sh");
+    assert!(run.status.success(), "{run:?}");
+    let fixture = Fixture::new("families");
+    let sip = SipServer::start(200);
+    let group_v6 = std::net::Ipv6Addr::from([0xff05, 0, 0, 0, 0, 0, 0x4d, 1]);
+    let groups = format!("groups = [\"{group_v6}\", ");
+    let daemon = |node: u16, addresses: &str| {
+        fixture
+            .daemon(node, &sip)
+            .with("groups = [", &groups)
+            .with("\"lo\"", "\"pm0\"")
+            .with(
+                &format!("addresses = [\"{}\"]", fixture.address(node)),
+                addresses,
+            )
+            .start()
+    };
+    let own = |text: &str| text.parse::<std::net::IpAddr>().expect("an address");
+    let first = daemon(1, "");
+    let pm0 = Interface::find("pm0").expect("set up");
+    eventually("the IPv6 address is good", || {
+        source_address(group_v6.into(), &pm0)
+    });
+    let mut v4 = Ear::open_at(&fixture, "pm0", fixture.group().into(), own("192.0.2.1"));
+    let mut v6 = Ear::open_at(&fixture, "pm0", group_v6.into(), own("fd00::2"));
+    let second = daemon(2, "addresses = [\"192.0.2.2\", \"fd00::2\"]");
+    for ear in [&mut v4, &mut v6] {
+        let beacon = ear.beacon_of(2).await;
+        let addresses = [beacon.address_v4, beacon.address_v6].map(std::net::IpAddr::from);
+        assert_eq!(addresses, [own("192.0.2.2"), own("fd00::2")]);
+        let named = ear
+            .until(|beacon| beacon.node == 1 && beacon.address_v6.low != 0)
+            .await;
+        let found = std::net::IpAddr::from(named.address_v6);
+        assert_eq!(found, own("fd00::2"), "the one address of the interface");
+    }
+    v6.ask(2, own("fd00::2")).await;
+    assert_eq!(v6.answer().await.node, 2);
+    v4.ask(2, own("192.0.2.2")).await;
+    assert_eq!(v4.answer().await.node, 2);
+    eventually("both hear plenty of both", || {
+        let nodes = [
+            first.status()?["nodes"].clone(),
+            second.status()?["nodes"].clone(),
+        ];
+        let plenty = |node: &serde_json::Value| node["beacons"].as_u64() > Some(40);
+        nodes
+            .iter()
+            .all(|n| {
+                n.as_array()
+                    .is_some_and(|n| n.iter().filter(|n| plenty(n)).count() == 2)
+            })
+            .then_some(())
+    });
+    // Apart from the odd one that two sockets were read in the wrong order for.
+    let refused = second.status().expect("it answers")["refused"]["beacon-replayed"].as_u64();
+    assert!(
+        refused.unwrap_or_default() < 10,
+        "{refused:?} taken for replays"
+    );
 }
 
 #[test]
