@@ -183,6 +183,10 @@ impl Node {
     pub(crate) fn report(&self, now: Duration, sip_server: SipServer) -> Report {
         let (epoch, sequence) = self.sender.next_stamp();
         let says = self.sender.report();
+        let nodes = report::nodes(&self.map, now);
+        // A node that is alone and silent hears nobody, and nothing is wrong with that.
+        let is_anybody_due =
+            self.sender.is_speaking() || nodes.iter().any(|node| node.node != self.node);
         Report {
             cluster: self.cluster,
             node: self.node,
@@ -195,10 +199,10 @@ impl Node {
             sip_server,
             sent: self.sent,
             plane: Plane {
-                broken: self.map.is_plane_broken(now),
+                broken: is_anybody_due && self.map.is_plane_broken(now),
                 silence_ms: self.map.silence(now).map(report::milliseconds),
             },
-            nodes: report::nodes(&self.map, now),
+            nodes,
             refused: self
                 .refused
                 .iter()

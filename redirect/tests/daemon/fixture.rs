@@ -127,8 +127,14 @@ impl Setup {
         self.run(&["--check-config"])
     }
 
+    /// Where the daemon finds its service manager, if the test has put one there.
+    pub(crate) fn notify_socket(&self) -> PathBuf {
+        self.directory.join("notify.sock")
+    }
+
     fn run(&self, arguments: &[&str]) -> Daemon {
         let config = self.directory.join("config.toml");
+        let notify = self.notify_socket();
         fs::write(&config, &self.config).expect("own directory");
         let log = self.directory.join("log");
         let output = File::create(&log).expect("own directory");
@@ -136,6 +142,7 @@ impl Setup {
             .args(["run", "--config"])
             .arg(&config)
             .args(arguments)
+            .env("NOTIFY_SOCKET", notify)
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("an open file"))
             .stderr(output)

@@ -6,7 +6,7 @@ mod fixture;
 mod sip_server;
 
 use ear::Ear;
-use fixture::{Fixture, KEY_ID, beacon_key, eventually};
+use fixture::{Fixture, KEY_ID, PATIENCE, beacon_key, eventually};
 use lb_common::Admission;
 use lb_common::siphash::SipKey;
 use lb_net::interface::Interface;
@@ -15,6 +15,7 @@ use lb_proto::status::query::Query;
 use sip_server::SipServer;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -345,6 +346,33 @@ async fn both_families_on_a_real_interface() {
         refused.unwrap_or_default() < 10,
         "{refused:?} taken for replays"
     );
+}
+
+#[tokio::test]
+async fn the_service_manager_is_told() {
+    let fixture = Fixture::new("systemd");
+    let sip = SipServer::start(0);
+    let setup = fixture.daemon(1, &sip);
+    let manager = UnixDatagram::bind(setup.notify_socket()).expect("own directory");
+    manager.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let told = || {
+        let mut bytes = [0; 1000];
+        let len = manager.recv(&mut bytes).expect("told in time");
+        String::from_utf8_lossy(&bytes[..len]).into_owned()
+    };
+    let mut daemon = setup.start();
+    let ready = told();
+    assert!(ready.contains("READY=1\n"), "{ready}");
+    assert!(
+        ready.contains("STATUS=Node 1: silent, its SIP server is unknown"),
+        "{ready}"
+    );
+    while told() != "STATUS=Node 1: silent, its SIP server is dead\n" {}
+    sip.answer(200);
+    while told() != "STATUS=Node 1: Idle\n" {}
+    daemon.terminate();
+    while told() != "STOPPING=1\n" {}
+    assert!(daemon.end().0.success());
 }
 
 #[test]
