@@ -11,6 +11,7 @@ pub mod deferred;
 pub mod explain;
 pub mod neighbours;
 pub mod netlink;
+pub mod observe;
 pub mod pins;
 pub mod plan;
 pub mod plane;

@@ -1,0 +1,199 @@
+//! Looking at a running data plane: `nodes`, `pins`, `stats`, and the page for Prometheus.
+//!
+//! The commands read the pinned maps, so they work with the daemon dead and ask nothing of it when
+//! it lives. Each makes a [`Reading`], turns it into rows, and prints those as a table for people or
+//! as JSON for programs. Names in JSON are those of the metrics.
+
+pub mod metrics;
+mod node_table;
+mod pin_table;
+mod reading;
+mod site;
+mod stat_table;
+mod table;
+mod units;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::plane::AccessError;
+
+pub use reading::{NodeReading, Reading, VipReading};
+pub use site::{ObserveError, Observed};
+
+/// Where the data plane is, if not where the configuration says.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Place {
+    /// The directory of pins, instead of the configuration's.
+    #[arg(long, value_name = "DIR")]
+    pub bpffs: Option<PathBuf>,
+}
+
+/// Arguments of `pins`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct PinArguments {
+    #[command(flatten)]
+    place: Place,
+    /// Show at most this many, those first that were in use last; 0 for all.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    limit: usize,
+    /// Only those of this node.
+    #[arg(long, value_name = "ID")]
+    node: Option<u16>,
+}
+
+/// Arguments of `stats`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct StatArguments {
+    #[command(flatten)]
+    place: Place,
+    /// Again every so many seconds (1 if none are given), with rates, until interrupted.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1")]
+    watch: Option<Seconds>,
+    /// Also what never happened.
+    #[arg(long)]
+    all: bool,
+}
+
+/// A positive number of seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Seconds(Duration);
+
+impl std::str::FromStr for Seconds {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WRONG: &str = "a number of seconds from 0.1 to 86400 is wanted";
+        let seconds: f64 = text.parse().map_err(|_| WRONG)?;
+        if !(0.1..=86_400.0).contains(&seconds) {
+            return Err(WRONG);
+        }
+        Ok(Self(Duration::from_secs_f64(seconds)))
+    }
+}
+
+/// `pointsman nodes`: who is there, and who takes calls.
+///
+/// # Errors
+/// [`ObserveError`].
+pub fn nodes(
+    place: &Place,
+    config: &Path,
+    json: bool,
+    output: &mut dyn Write,
+) -> Result<(), ObserveError> {
+    let observed = Observed::open(config, place.bpffs.as_deref())?;
+    let reading = observed.read()?;
+    if json {
+        write_json(
+            output,
+            &node_table::Report::new(&reading, &observed.addresses),
+        )
+    } else {
+        node_table::write(output, &reading, &observed.addresses).map_err(ObserveError::Output)
+    }
+}
+
+/// `pointsman pins`: calls that live away from home.
+///
+/// # Errors
+/// [`ObserveError`].
+pub fn pins(
+    arguments: &PinArguments,
+    config: &Path,
+    json: bool,
+    output: &mut dyn Write,
+) -> Result<(), ObserveError> {
+    let observed = Observed::open(config, arguments.place.bpffs.as_deref())?;
+    let pins = observed
+        .maps
+        .pins()
+        .collect::<Result<Vec<_>, AccessError>>()?;
+    let report = pin_table::Report::new(
+        pins,
+        observed.maps.max_pins(),
+        arguments.node,
+        arguments.limit,
+        |moment| observed.clock.age(moment),
+    );
+    if json {
+        write_json(output, &report)
+    } else {
+        report.write(output).map_err(ObserveError::Output)
+    }
+}
+
+/// `pointsman stats`: frames by reason, by node, by VIP.
+///
+/// # Errors
+/// [`ObserveError`].
+pub fn stats(
+    arguments: &StatArguments,
+    config: &Path,
+    json: bool,
+    output: &mut dyn Write,
+) -> Result<(), ObserveError> {
+    let bpffs = arguments.place.bpffs.as_deref();
+    let mut before = take(config, bpffs)?;
+    let Some(Seconds(interval)) = arguments.watch else {
+        let report = stat_table::Report::new(&before.1, None, arguments.all);
+        return print_stats(&report, json, output);
+    };
+    loop {
+        thread::sleep(interval);
+        // Opened anew, because `detach` and a fresh start leave the old maps behind.
+        let now = take(config, bpffs)?;
+        let since = now.0.saturating_duration_since(before.0);
+        let report = stat_table::Report::new(&now.1, Some((&before.1, since)), arguments.all);
+        if !json && io::IsTerminal::is_terminal(&io::stdout()) {
+            // Home, and clear.
+            output
+                .write_all(b"\x1b[H\x1b[2J")
+                .map_err(ObserveError::Output)?;
+        }
+        print_stats(&report, json, output)?;
+        before = now;
+    }
+}
+
+fn take(config: &Path, bpffs: Option<&Path>) -> Result<(Instant, Reading), ObserveError> {
+    let reading = Observed::open(config, bpffs)?.read()?;
+    Ok((Instant::now(), reading))
+}
+
+/// In JSON one line a report, so that `--watch` makes JSON lines.
+fn print_stats(
+    report: &stat_table::Report,
+    json: bool,
+    output: &mut dyn Write,
+) -> Result<(), ObserveError> {
+    if json {
+        write_json(output, report)
+    } else {
+        report.write(output).map_err(ObserveError::Output)?;
+        output.flush().map_err(ObserveError::Output)
+    }
+}
+
+fn write_json(output: &mut dyn Write, report: &impl serde::Serialize) -> Result<(), ObserveError> {
+    let written = serde_json::to_writer(&mut *output, report)
+        .map_err(io::Error::from)
+        .and_then(|()| writeln!(output))
+        .and_then(|()| output.flush());
+    written.map_err(ObserveError::Output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_are_positive_and_bounded() {
+        assert_eq!("0.5".parse(), Ok(Seconds(Duration::from_millis(500))));
+        for text in ["0", "-1", "NaN", "inf", "x", "1e9"] {
+            assert!(text.parse::<Seconds>().is_err(), "{text}");
+        }
+    }
+}
