@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::config::{Config, DEFAULT_BPFFS, DEFAULT_PATH};
 use crate::daemon::{self, Intent};
+use crate::explain;
 use crate::plane::bpffs;
 use crate::plane::site::{self, Detached};
 
@@ -81,6 +82,11 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         bpffs: Option<PathBuf>,
     },
+    /// Where would these frames go, and why: run them through the real program.
+    ///
+    /// On maps of its own, with every configured node `Free`: the running data plane is neither
+    /// asked nor touched. With --json one object a frame.
+    Explain(explain::Arguments),
     /// Print fresh keys, for all machines of a new cluster.
     Keygen {
         /// Write them to a new file, mode 0600, instead.
@@ -105,6 +111,9 @@ impl Cli {
             }
             Command::Reload => reload(config, *json)?,
             Command::Detach { bpffs } => detach(config, bpffs, *json)?,
+            Command::Explain(arguments) => {
+                explain::explain(&arguments, config, *json, &mut io::stdout().lock())?;
+            }
             Command::Keygen { output } => keygen(output.as_deref())?,
         }
         Ok(ExitCode::SUCCESS)
@@ -254,5 +263,39 @@ fn print(line: &str) -> anyhow::Result<()> {
     match writeln!(io::stdout().lock(), "{line}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn common_options_stand_anywhere() {
+        let before = ["pointsman", "--config", "a.toml", "--json", "check-config"];
+        let behind = ["pointsman", "check-config", "-c", "a.toml", "--json"];
+        for line in [before, behind] {
+            let cli = Cli::try_parse_from(line).expect("a good line");
+            assert_eq!(
+                (cli.common.config, cli.common.json),
+                ("a.toml".into(), true)
+            );
+        }
+    }
+
+    #[test]
+    fn a_key_file_is_private_and_never_overwritten() {
+        let path = std::env::temp_dir().join(format!("pm-{}-keygen", std::process::id()));
+        keygen(Some(&path)).expect("a fresh file");
+        assert!(lb_net::keys::read(&path).is_ok());
+        assert!(keygen(Some(&path)).is_err());
+        std::fs::remove_file(&path).expect("own file");
     }
 }
