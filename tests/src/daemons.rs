@@ -148,7 +148,8 @@ impl<'lab> Daemons<'lab> {
     /// # Errors
     /// There are no pinned maps yet.
     pub fn nodes(&self) -> Result<Vec<NodeState>> {
-        NodeState::list(&self.ask("nodes")?)
+        let mut answer = self.ask("nodes")?;
+        serde_json::from_value(answer["nodes"].take()).context("`nodes --json` is not as expected")
     }
 
     /// Frames by reason, from `pointsman stats --json`.
@@ -156,11 +157,18 @@ impl<'lab> Daemons<'lab> {
     /// # Errors
     /// There are no pinned maps yet.
     pub fn reasons(&self) -> Result<Vec<(String, u64)>> {
-        let stats = self.ask("stats")?;
-        let reasons = stats
-            .get("reasons")
-            .context("`stats --json` has no `reasons`")?;
-        files::counts(reasons).context("`reasons` are not as expected")
+        #[derive(serde::Deserialize)]
+        struct Row {
+            reason: String,
+            packets: u64,
+        }
+        let mut answer = self.ask("stats")?;
+        let rows: Vec<Row> = serde_json::from_value(answer["reasons"].take())
+            .context("`stats --json` is not as expected")?;
+        Ok(rows
+            .into_iter()
+            .map(|row| (row.reason, row.packets))
+            .collect())
     }
 
     /// Frames of one reason.
@@ -182,39 +190,20 @@ impl<'lab> Daemons<'lab> {
 }
 
 /// A node as `pointsman nodes` shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 pub struct NodeState {
     /// Its id.
     pub node: u16,
     /// `Up`, `Stale` or `Down`.
     pub liveness: String,
-    /// `Idle`, `Free`, `Busy` or `Draining`.
-    pub admission: String,
+    /// `Idle`, `Free`, `Busy` or `Draining`; nothing of a node that has not been heard yet.
+    pub admission: Option<String>,
 }
 
 impl NodeState {
     /// Whether the data plane takes it to be live.
     pub fn is_up(&self) -> bool {
         self.liveness == "Up"
-    }
-
-    fn list(json: &serde_json::Value) -> Result<Vec<Self>> {
-        let rows = json
-            .get("nodes")
-            .unwrap_or(json)
-            .as_array()
-            .context("no list of nodes")?;
-        let states = rows.iter().map(|row| {
-            let text = |key: &str| row.get(key).and_then(serde_json::Value::as_str);
-            Some(Self {
-                node: u16::try_from(row.get("id").or(row.get("node"))?.as_u64()?).ok()?,
-                liveness: text("liveness")?.to_owned(),
-                admission: text("admission").unwrap_or_default().to_owned(),
-            })
-        });
-        states
-            .collect::<Option<_>>()
-            .context("a row of `nodes --json` is not as expected")
     }
 }
 

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use lb_common::siphash::SipKey;
-use serde_json::Value;
 
 use crate::lab::{Arms, Lab};
 
@@ -191,26 +190,4 @@ fn redirect(lab: &Lab, settings: &Settings, keys: &Path, node: u16) -> Result<St
 
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Reads `{"home": 5, …}` or `[{"reason": "home", "packets": 5}, …]`.
-pub(super) fn counts(json: &Value) -> Option<Vec<(String, u64)>> {
-    match json {
-        Value::Object(fields) => fields
-            .iter()
-            .map(|(name, count)| Some((name.clone(), count.as_u64()?)))
-            .collect(),
-        Value::Array(rows) => rows
-            .iter()
-            .map(|row| {
-                let name = row.get("reason").or(row.get("name"))?.as_str()?;
-                let count = row
-                    .get("packets")
-                    .or(row.get("frames"))
-                    .or(row.get("count"))?;
-                Some((name.to_owned(), count.as_u64()?))
-            })
-            .collect(),
-        _ => None,
-    }
 }
