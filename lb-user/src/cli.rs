@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::config::{Config, DEFAULT_BPFFS, DEFAULT_PATH};
 use crate::daemon::{self, Intent};
 use crate::explain;
+use crate::observe::{self, ObserveError, PinArguments, Place, StatArguments};
 use crate::plane::bpffs;
 use crate::plane::site::{self, Detached};
 
@@ -82,6 +83,12 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         bpffs: Option<PathBuf>,
     },
+    /// The access nodes: who is there, and who takes calls.
+    Nodes(Place),
+    /// Calls that live away from home.
+    Pins(PinArguments),
+    /// Frames by reason, by node, by VIP.
+    Stats(StatArguments),
     /// Where would these frames go, and why: run them through the real program.
     ///
     /// On maps of its own, with every configured node `Free`: the running data plane is neither
@@ -105,14 +112,30 @@ impl Cli {
         match self.command {
             Command::Run {
                 check_config: false,
-            } => daemon::run(config, |_| String::new())?,
+            } => daemon::run(config, observe::metrics::render)?,
             Command::Run { check_config: true } | Command::CheckConfig => {
                 check_config(config, *json)?;
             }
             Command::Reload => reload(config, *json)?,
             Command::Detach { bpffs } => detach(config, bpffs, *json)?,
+            Command::Nodes(place) => {
+                let mut output = io::stdout().lock();
+                unless_unread(observe::nodes(&place, config, *json, &mut output))?;
+            }
+            Command::Pins(arguments) => {
+                let mut output = io::stdout().lock();
+                unless_unread(observe::pins(&arguments, config, *json, &mut output))?;
+            }
+            Command::Stats(arguments) => {
+                let mut output = io::stdout().lock();
+                unless_unread(observe::stats(&arguments, config, *json, &mut output))?;
+            }
             Command::Explain(arguments) => {
-                explain::explain(&arguments, config, *json, &mut io::stdout().lock())?;
+                let mut output = io::BufWriter::new(io::stdout().lock());
+                match explain::explain(&arguments, config, *json, &mut output) {
+                    Err(error) if error.is_broken_pipe() => {}
+                    result => result?,
+                }
             }
             Command::Keygen { output } => keygen(output.as_deref())?,
         }
@@ -256,6 +279,14 @@ fn keygen(output: Option<&Path>) -> anyhow::Result<()> {
 
 fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     print(&serde_json::to_string_pretty(value)?)
+}
+
+/// That the reader of an answer has gone (`pointsman stats --watch | head`) is no error of ours.
+fn unless_unread(result: Result<(), ObserveError>) -> Result<(), ObserveError> {
+    match result {
+        Err(error) if error.is_broken_pipe() => Ok(()),
+        result => result,
+    }
 }
 
 /// A line to standard output. That its reader has gone is no error of ours.

@@ -76,6 +76,13 @@ pub enum ExplainError {
     Output(#[source] io::Error),
 }
 
+impl ExplainError {
+    /// Whether only the reader of the answers has gone, which is no failure.
+    pub fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
 /// Explains all frames, writing each answer as soon as it is known.
 ///
 /// # Errors

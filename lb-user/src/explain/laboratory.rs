@@ -24,6 +24,9 @@ const ELSEWHERE: u32 = u32::MAX;
 /// Calls that may be pinned. Every node is `Free`, so few are.
 const MAX_PINS: u32 = 4_096;
 
+/// Bytes of the longest IP packet with an Ethernet header and two tags.
+const MAX_FRAME: usize = 65_535 + 22;
+
 /// The program could not be run.
 #[derive(Debug, thiserror::Error)]
 pub enum LaboratoryError {
@@ -92,23 +95,35 @@ impl Laboratory {
         let run = match self.plane.test_run(frame, INGRESS) {
             Ok(run) => run,
             Err(TestRunError::Refused { .. }) => return self.refused(n, frame, captured_short),
+            // It has not always the memory for frames that are longer than any.
+            Err(TestRunError::Kernel(_)) if frame.len() > MAX_FRAME => {
+                return self.refused(n, frame, captured_short);
+            }
             Err(source) => return Err(LaboratoryError::TestRun { n, source }),
         };
         let event = self.event().ok_or(LaboratoryError::Silent { n })?;
         let reason = Reason::from_index(event.reason).ok_or(LaboratoryError::Silent { n })?;
+        let verdict = Verdict::of_action(run.action);
         let is_steered = reason.outcome() == Outcome::SteerCallId;
-        let userspace = match reason.outcome() {
-            Outcome::Defer => self.userspace(frame)?,
+        // Whatever the program lets pass reaches the socket on the VIP, if it is for it.
+        let userspace = match verdict {
+            Verdict::Pass => self.userspace(frame)?,
             _ => None,
         };
+        let outcome = match (reason.outcome(), &userspace) {
+            (Outcome::Pass, Some(_)) => Outcome::Defer,
+            (outcome, _) => outcome,
+        };
+        let seen_len = event.frame_len as usize;
         Ok(Record {
             n,
-            verdict: Verdict::of_action(run.action),
-            outcome: reason.outcome(),
+            verdict,
+            outcome,
             reason: Some(reason),
             key: is_steered.then(|| call_id(frame, &event)).flatten(),
             node: (is_steered && event.node != NO_NODE).then_some(event.node),
             out_len: Some(run.frame.len()),
+            seen_len: (seen_len < frame.len()).then_some(seen_len),
             captured_short,
             userspace,
         })
@@ -119,10 +134,8 @@ impl Laboratory {
         std::iter::from_fn(|| self.plane.maps().next_event()).last()
     }
 
-    /// The answer for a frame that the kernel does not let the program see.
-    ///
-    /// A short one is what the program's decoder says of it. One of more than a page comes in by no
-    /// port that the program is natively attached to, but as fragments: userspace steers it.
+    /// The answer for a frame that the kernel does not let the program see: what the program's
+    /// decoder says of it, and what userspace does if it comes nevertheless, as fragments.
     fn refused(
         &mut self,
         n: u64,
@@ -146,6 +159,7 @@ impl Laboratory {
             key: None,
             node: None,
             out_len: None,
+            seen_len: None,
             captured_short,
             userspace,
         })

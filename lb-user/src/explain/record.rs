@@ -10,7 +10,8 @@ pub struct Record {
     pub n: u64,
     /// What the program returned.
     pub verdict: Verdict,
-    /// What became of the frame.
+    /// What became of the frame. One that the program let pass, but that reaches the socket on the VIP,
+    /// is deferred, whatever the program's reason was.
     #[serde(serialize_with = "outcome_name")]
     pub outcome: Outcome,
     /// Why; left out when the program did not see the frame and its reason is not certain.
@@ -28,6 +29,10 @@ pub struct Record {
     /// Bytes of the frame as the program left it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub out_len: Option<usize>,
+    /// Bytes of the frame that the program saw, when these were not all: a test run shows it a page at
+    /// most, less some headroom (3,520 bytes), and so does a port with a larger MTU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen_len: Option<usize>,
     /// The capture holds only the frame's beginning, so the answer is about that.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub captured_short: bool,
@@ -54,8 +59,8 @@ pub enum Verdict {
     /// Out of another port.
     #[serde(rename = "XDP_REDIRECT")]
     Redirect,
-    /// The kernel takes no such frame: it is shorter than an Ethernet header, or longer than a page
-    /// holds. The program did not run.
+    /// The kernel takes no such frame: it is shorter than an Ethernet header, or longer than any. The
+    /// program did not run.
     #[serde(rename = "EINVAL")]
     Refused,
 }
@@ -152,6 +157,7 @@ mod tests {
             key: Some(b"a@b".to_vec()),
             node: Some(2),
             out_len: Some(60),
+            seen_len: None,
             captured_short: false,
             userspace: None,
         }

@@ -33,6 +33,12 @@ pub(super) fn write(output: &mut dyn Write, record: &Record) -> io::Result<()> {
             Err(_) => detail(output, &format!("Call-ID, in hex {}", hex(key)))?,
         }
     }
+    if let Some(len) = record.seen_len {
+        detail(
+            output,
+            &format!("the program saw the first {len} bytes only"),
+        )?;
+    }
     if record.captured_short {
         detail(
             output,
@@ -115,6 +121,7 @@ mod tests {
             key: Some("a\u{9b}b".as_bytes().to_vec()),
             node: Some(3),
             out_len: Some(60),
+            seen_len: None,
             captured_short: false,
             userspace: None,
         };
