@@ -76,7 +76,7 @@ pub struct XdpProgram {
     /// Its id.
     pub id: u32,
     /// Run by the network stack instead of the driver.
-    pub generic: bool,
+    pub is_generic: bool,
 }
 
 /// The way to an address.
@@ -447,21 +447,21 @@ fn read_xdp(attributes: &[LinkXdp]) -> Vec<XdpProgram> {
         .filter_map(|attribute| match attribute {
             LinkXdp::SkbProgId(id) => Some(XdpProgram {
                 id: *id,
-                generic: true,
+                is_generic: true,
             }),
             LinkXdp::DrvProgId(id) | LinkXdp::HwProgId(id) => Some(XdpProgram {
                 id: *id,
-                generic: false,
+                is_generic: false,
             }),
             LinkXdp::ProgId(id) => Some(XdpProgram {
                 id: *id,
-                generic: is_generic,
+                is_generic,
             }),
             _ => None,
         })
         .filter(|program| program.id != 0)
         .collect();
-    programs.sort_unstable_by_key(|program| (program.id, program.generic));
+    programs.sort_unstable_by_key(|program| (program.id, program.is_generic));
     programs.dedup();
     programs
 }

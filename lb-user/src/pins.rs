@@ -16,11 +16,12 @@ use std::time::Duration;
 use lb_common::maps::Pin;
 use tokio::sync::watch;
 
-use crate::plan::REMEMBER;
 use crate::plane::clock::Clock;
 use crate::plane::maps::Cursor;
 use crate::plane::{AccessError, Maps};
 
+/// SIP's longest transaction: 64 · T1, once for the request and once for its answer (RFC 3261 §17).
+const TRANSACTION: Duration = Duration::from_secs(64);
 /// Work comes in portions, so that other tasks get their turn.
 const TICK: Duration = Duration::from_millis(250);
 /// A walk over all pins is to take no longer than this, however many there are.
@@ -43,7 +44,7 @@ impl Limits {
     /// By the clock's jiffies. `session`: the configured limit.
     pub fn new(clock: &Clock, session: Duration) -> Self {
         Self {
-            transaction: clock.jiffies(REMEMBER),
+            transaction: clock.jiffies(TRANSACTION),
             session: clock.jiffies(session),
         }
     }

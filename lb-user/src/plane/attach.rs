@@ -175,19 +175,18 @@ impl Site {
             attachment.interfaces.push(Attached {
                 name: link.name,
                 ifindex: link.index,
-                is_generic: now.is_some_and(|now| now.xdp.iter().any(|xdp| xdp.generic)),
+                is_generic: now.is_some_and(|now| now.xdp.iter().any(|xdp| xdp.is_generic)),
                 how,
             });
         }
-        // What is not wanted, not there any more, or pinned elsewhere by now.
+        // What is not wanted, not there any more, or pinned under another name by now.
         for link in links.iter().filter(|link| !pins.contains(&link.path)) {
-            unpin(&link.path)?;
-            if !attachment
-                .interfaces
-                .iter()
-                .any(|now| now.ifindex == link.facts.ifindex)
-            {
+            let is_kept = |now: &Attached| now.ifindex == link.facts.ifindex;
+            if attachment.interfaces.iter().any(is_kept) {
+                unpin(&link.path)?;
+            } else {
                 attachment.released.push(link.name());
+                links::end(&link.path)?;
             }
         }
         self.settle()?;

@@ -1,5 +1,6 @@
 //! The pinned links: which interface has one, and how its pin is named.
 
+use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -51,6 +52,16 @@ impl Links {
     pub(super) fn iter(&self) -> impl Iterator<Item = &PinnedLink> {
         self.0.iter()
     }
+}
+
+/// Ends a pinned link at once; removing the pin alone would do so a little later.
+pub(super) fn end(path: &Path) -> Result<(), SiteError> {
+    let open = sys::open(path).map_err(SiteError::pin(path, "opening the link"))?;
+    if let Err(error) = sys::link_detach(open.as_fd()) {
+        // Its interface is gone, or the kernel is old: the pin's removal does it.
+        tracing::debug!(%error, path = %path.display(), "not detached by itself");
+    }
+    fs::remove_file(path).map_err(SiteError::pin(path, "removing the pin"))
 }
 
 /// Whether a path is that of a link's pin.

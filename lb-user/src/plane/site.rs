@@ -100,7 +100,7 @@ impl Site {
             _claim: claim,
         };
         for dir in subdirectories(bpffs, |name| name.starts_with(STAGING))? {
-            remove(&dir)?;
+            remove(&dir, Fate::Unpin)?;
         }
         Ok((site, prepared))
     }
@@ -182,7 +182,7 @@ impl Site {
         }
         for other in layouts(&self.bpffs)? {
             if other != self.dir {
-                remove(&other)?;
+                remove(&other, Fate::Unpin)?;
             }
         }
         Ok(())
@@ -193,7 +193,7 @@ impl Site {
         let place = self.workplace();
         if place != self.dir && place.exists() {
             // Best effort: the next start clears away what is left.
-            let _ = remove(&place);
+            let _ = remove(&place, Fate::Unpin);
         }
     }
 }
@@ -234,7 +234,7 @@ pub fn detach(bpffs: &Path) -> Result<Detached, SiteError> {
     detached.controller = bpffs::holder(bpffs);
     for dir in subdirectories(bpffs, |name| is_layout(name) || name.starts_with(STAGING))? {
         detached.interfaces.extend(links::names(&dir)?);
-        remove(&dir)?;
+        remove(&dir, Fate::End)?;
         detached.directories.push(dir);
     }
     detached.interfaces.sort();
@@ -271,11 +271,23 @@ pub(super) fn entries(dir: &Path) -> Result<Vec<PathBuf>, SiteError> {
 }
 
 /// Removes a directory of pins, links first: no frame is steered by a half-removed plane.
-fn remove(dir: &Path) -> Result<(), SiteError> {
+fn remove(dir: &Path, links: Fate) -> Result<(), SiteError> {
     let mut pins = entries(dir)?;
     pins.sort_by_key(|path| !links::is_link(path));
     for pin in pins {
-        fs::remove_file(&pin).map_err(SiteError::pin(&pin, "removing the pin"))?;
+        match links {
+            Fate::End if links::is_link(&pin) => links::end(&pin)?,
+            _ => fs::remove_file(&pin).map_err(SiteError::pin(&pin, "removing the pin"))?,
+        }
     }
     fs::remove_dir(dir).map_err(SiteError::pin(dir, "removing the directory"))
+}
+
+/// What becomes of links whose pins are removed.
+#[derive(Clone, Copy)]
+enum Fate {
+    /// They end.
+    End,
+    /// They go on if they are pinned elsewhere too.
+    Unpin,
 }

@@ -22,6 +22,7 @@ enum Command {
     UpdateBatch = 26,
     LinkCreate = 28,
     LinkUpdate = 29,
+    LinkDetach = 34,
 }
 
 /// `BPF_XDP` of `enum bpf_attach_type`.
@@ -101,6 +102,14 @@ pub(super) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
     };
     // SAFETY: the layout of BPF_LINK_UPDATE, without pointers.
     unsafe { bpf(Command::LinkUpdate, &mut attributes) }.map(drop)
+}
+
+/// Ends a link, now and not when the last reference to it has gone (Linux 5.9).
+#[expect(unsafe_code, reason = "BPF_LINK_DETACH")]
+pub(super) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attributes = link.as_raw_fd() as u32;
+    // SAFETY: the layout of BPF_LINK_DETACH, a descriptor alone.
+    unsafe { bpf(Command::LinkDetach, &mut attributes) }.map(drop)
 }
 
 #[repr(C)]
