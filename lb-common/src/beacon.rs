@@ -162,8 +162,14 @@ impl Beacon {
             period_ms: u16_at(42)?,
             sip_port: u16_at(44)?,
             redirect_port: u16_at(46)?,
-            address_v4: Address { high: word_at(48)?, low: word_at(56)? },
-            address_v6: Address { high: word_at(64)?, low: word_at(72)? },
+            address_v4: Address {
+                high: word_at(48)?,
+                low: word_at(56)?,
+            },
+            address_v6: Address {
+                high: word_at(64)?,
+                low: word_at(72)?,
+            },
         })
     }
 
@@ -198,9 +204,11 @@ impl Beacon {
 /// Whether the MAC of the beacon at `at` is right under `key`. In constant time.
 #[inline(always)]
 pub fn is_authentic<W: Window>(packet: W, at: u32, key: SipKey) -> bool {
-    let (Some([low, high]), Some(sent_low), Some(sent_high)) =
-        (mac(packet, at, key), packet.word(at + SIGNED_LEN), packet.word(at + SIGNED_LEN + 8))
-    else {
+    let (Some([low, high]), Some(sent_low), Some(sent_high)) = (
+        mac(packet, at, key),
+        packet.word(at + SIGNED_LEN),
+        packet.word(at + SIGNED_LEN + 8),
+    ) else {
         return false;
     };
     (low ^ sent_low) | (high ^ sent_high) == 0
@@ -271,11 +279,20 @@ mod tests {
     #[test]
     fn other_lengths_and_versions_are_malformed() {
         let bytes = sample().write(KEY);
-        assert_eq!(Beacon::read(&bytes[..111], 0, 111), Err(BeaconError::Malformed));
-        assert_eq!(Beacon::read(&b"PMB0...."[..], 0, 8), Err(BeaconError::Foreign));
+        assert_eq!(
+            Beacon::read(&bytes[..111], 0, 111),
+            Err(BeaconError::Malformed)
+        );
+        assert_eq!(
+            Beacon::read(&b"PMB0...."[..], 0, 8),
+            Err(BeaconError::Foreign)
+        );
         let mut newer = bytes;
         newer[4] = 2;
-        assert_eq!(Beacon::read(&newer[..], 0, BEACON_LEN), Err(BeaconError::Malformed));
+        assert_eq!(
+            Beacon::read(&newer[..], 0, BEACON_LEN),
+            Err(BeaconError::Malformed)
+        );
         assert!(!is_authentic(&bytes[..], 0, SipKey { k0: 1, k1: 3 }));
     }
 }

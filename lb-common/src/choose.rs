@@ -6,12 +6,12 @@
 //!
 //! ```text
 //!  pinned, and that node not Down ───────────────────────────────► there      (pinned)
-//!  remembered from the last 64 s, and that node not Down ────────► there      (remembered)
 //!  part of a dialog, tables changing, old home not Down ─────────► old home   (old-table)
 //!  home Up and willing ──────────────────────────────────────────► home       (home)
 //!  home Down ── next willing, else next live by the table ───────► there, pin (home-down)
 //!           └── nobody live ─────────────────────────────────────► home       (nobody-live)
 //!  home unwilling ── part of a dialog ───────────────────────────► home       (in-dialog)
+//!                ├── sent home within the last 64 s ─────────────► home       (remembered)
 //!                ├── better of two willing candidates ───────────► there, pin (home-unwilling)
 //!                └── nobody willing ─────────────────────────────► home       (overflow)
 //! ```
@@ -113,7 +113,14 @@ pub trait Fleet {
 
     /// Looks for other nodes than home. A function of its own in the kernel, likewise.
     #[inline(always)]
-    fn search(&self, key: u64, generation: u32, home: u16, standing: Standing, reference: u64) -> Found
+    fn search(
+        &self,
+        key: u64,
+        generation: u32,
+        home: u16,
+        standing: Standing,
+        reference: u64,
+    ) -> Found
     where
         Self: Sized,
     {
@@ -146,7 +153,12 @@ pub struct Choice {
 impl Choice {
     #[inline(always)]
     const fn plain(node: u16, reason: Reason) -> Self {
-        Self { node, reason, pin: false, fallback: NO_NODE }
+        Self {
+            node,
+            reason,
+            pin: false,
+            fallback: NO_NODE,
+        }
     }
 }
 
@@ -169,7 +181,11 @@ pub fn is_plainly_up(node: &Node, status: &NodeStatus, settings: &Settings, now:
 #[inline(always)]
 pub fn reference<F: Fleet>(fleet: &F) -> (u64, bool) {
     let (now, last) = (fleet.now(), fleet.last_beacon());
-    if age(now, last) > fleet.settings().hold { (last, true) } else { (now, false) }
+    if age(now, last) > fleet.settings().hold {
+        (last, true)
+    } else {
+        (now, false)
+    }
 }
 
 #[inline(always)]
@@ -245,8 +261,8 @@ pub fn fitness<F: Fleet>(fleet: &F, id: u16, standing: Standing, reference: u64)
     }
 }
 
-/// Chooses, given the node that the call is pinned to and the one that the memory of new requests
-/// names, each [`NO_NODE`] when there is none.
+/// Chooses, given the node that the call is pinned to ([`NO_NODE`] when it is not) and whether the
+/// memory of new requests knows that it was sent home.
 #[inline(always)]
 pub fn choose<F: Fleet>(
     fleet: &F,
@@ -254,48 +270,73 @@ pub fn choose<F: Fleet>(
     standing: Standing,
     turnout: u64,
     pinned: u16,
-    remembered: u16,
+    remembered: bool,
 ) -> Choice {
     let (reference, _) = reference(fleet);
     let is_live = |id| fleet.fitness(id, Standing::Existing, reference) != Fitness::Out;
     if pinned != NO_NODE && is_live(pinned) {
         return Choice::plain(pinned, Reason::Pinned);
     }
-    if remembered != NO_NODE && is_live(remembered) {
-        return Choice::plain(remembered, Reason::Remembered);
-    }
     let slot = slot_of(key);
     let generation = turnout as u32 & 1;
     let home = fleet.home(generation, slot);
+    let stays = standing == Standing::Existing || remembered;
     let mut moves = false;
     if turnout & Turnout::DRAINING != 0 {
         let old = fleet.home(generation ^ 1, slot);
         if old != home {
-            if standing == Standing::Existing && is_live(old) {
+            if stays && is_live(old) {
                 return Choice::plain(old, Reason::OldTable);
             }
             // In-dialog requests will go by the old table: the call must be found all the same.
-            moves = standing != Standing::Existing;
+            moves = !stays;
         }
     }
     let home_fitness = fleet.fitness(home, standing, reference);
     if home_fitness == Fitness::Willing {
-        return Choice { node: home, reason: Reason::Home, pin: moves, fallback: home };
+        return Choice {
+            node: home,
+            reason: Reason::Home,
+            pin: moves,
+            fallback: home,
+        };
     }
-    if home_fitness == Fitness::Live && standing == Standing::Existing {
-        return Choice::plain(home, Reason::InDialog);
+    if home_fitness == Fitness::Live && stays {
+        let known = standing == Standing::Existing;
+        return Choice::plain(
+            home,
+            if known {
+                Reason::InDialog
+            } else {
+                Reason::Remembered
+            },
+        );
     }
     let found = fleet.search(key, generation, home, standing, reference);
     if home_fitness == Fitness::Live {
         return match found.best {
             NO_NODE => Choice::plain(home, Reason::Overflow),
-            node => Choice { node, reason: Reason::HomeUnwilling, pin: true, fallback: home },
+            node => Choice {
+                node,
+                reason: Reason::HomeUnwilling,
+                pin: true,
+                fallback: home,
+            },
         };
     }
     let pin = standing != Standing::Existing;
-    match if found.first == NO_NODE { found.live } else { found.first } {
+    match if found.first == NO_NODE {
+        found.live
+    } else {
+        found.first
+    } {
         NO_NODE => Choice::plain(home, Reason::NobodyLive),
-        node => Choice { node, reason: Reason::HomeDown, pin, fallback: NO_NODE },
+        node => Choice {
+            node,
+            reason: Reason::HomeDown,
+            pin,
+            fallback: NO_NODE,
+        },
     }
 }
 
@@ -320,7 +361,11 @@ impl Found {
     /// What was packed.
     #[inline(always)]
     pub const fn unpack(word: u64) -> Self {
-        Self { first: word as u16, best: (word >> 16) as u16, live: (word >> 32) as u16 }
+        Self {
+            first: word as u16,
+            best: (word >> 16) as u16,
+            live: (word >> 32) as u16,
+        }
     }
 }
 
@@ -340,7 +385,11 @@ pub fn search<F: Fleet>(
     let mut id = (key >> 48) as u32 & (MAX_NODES - 1);
     fleet.repeat(PROBES + end, |step| {
         let candidate = if step < PROBES {
-            place = if place + 1 >= TABLE_SLOTS { 0 } else { place + 1 };
+            place = if place + 1 >= TABLE_SLOTS {
+                0
+            } else {
+                place + 1
+            };
             fleet.home(generation, place)
         } else {
             id = if id + 1 >= end { 1 } else { id + 1 };
@@ -370,7 +419,9 @@ pub fn search<F: Fleet>(
 /// Calls that a node can still take: what it said last, less what it has been sent since.
 #[inline(always)]
 pub fn headroom<F: Fleet>(fleet: &F, id: u16) -> u64 {
-    let (Some(node), Some(status)) = (fleet.node(id), fleet.status(id)) else { return 0 };
+    let (Some(node), Some(status)) = (fleet.node(id), fleet.status(id)) else {
+        return 0;
+    };
     if node.flags & Node::SILENT != 0 {
         return SILENT_HEADROOM;
     }

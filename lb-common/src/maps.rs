@@ -12,7 +12,7 @@
 //! | `KEYS` | key id → [`BeaconKey`] | controller | program |
 //! | `PINS` | call key → [`Pin`] | both | both |
 //! | `PIN_HINTS` | part of a call key → count | both | program |
-//! | `MEMORY` | part of a call key → [`MemoryBucket`] | program | program |
+//! | `MEMORY` | epoch and part of a call key → [`memory`](crate::memory) word | both | both |
 //! | `REASONS` | 0 → per-CPU counts by reason | program | controller |
 //! | `NODE_COUNTS` | node → per-CPU [`NodeCounts`] | program | both |
 //! | `VIP_COUNTS` | VIP → per-CPU count | program | controller |
@@ -50,8 +50,16 @@ pub const fn slot_of(key: u64) -> u32 {
     let odd = (key >> 16 & 0xffff) as u32 + (key >> 48) as u32;
     // 0 ≤ sum < 4 · 65,537
     let sum = even + 2 * TABLE_SLOTS - odd;
-    let sum = if sum >= 2 * TABLE_SLOTS { sum - 2 * TABLE_SLOTS } else { sum };
-    if sum >= TABLE_SLOTS { sum - TABLE_SLOTS } else { sum }
+    let sum = if sum >= 2 * TABLE_SLOTS {
+        sum - 2 * TABLE_SLOTS
+    } else {
+        sum
+    };
+    if sum >= TABLE_SLOTS {
+        sum - TABLE_SLOTS
+    } else {
+        sum
+    }
 }
 
 /// Where in `TABLE` a slot of a generation lies: the element, and the bits to shift right.
@@ -70,8 +78,8 @@ shared! {
         pub hold: u64,
         /// Age past which the program says `Down` by itself.
         pub down: u64,
-        /// How long the choice for a new request is remembered, in jiffies.
-        pub remember: u64,
+        /// How jiffies become epochs of the memory: [`epoch_shift`](crate::memory::epoch_shift).
+        pub epoch_shift: u64,
         /// Nanoseconds of a jiffy. 0: the maps are not filled yet.
         pub jiffy_ns: u64,
         /// The cluster that beacons must name.
@@ -282,17 +290,6 @@ pub const fn pin_hint_of(key: u64) -> u32 {
     (key >> 40) as u32 & (PIN_HINTS - 1)
 }
 
-/// Buckets of the memory of new requests.
-pub const MEMORY_BUCKETS: u32 = 65_536;
-
-shared! {
-    /// Four remembered choices, the latest first; the oldest gives way.
-    pub struct MemoryBucket {
-        /// Each a [`memory`](crate::memory) entry, 0 when empty.
-        pub entries: [u64; 4],
-    }
-}
-
 /// Counts by reason, one CPU's.
 pub type ReasonCounts = [u64; REASON_SLOTS];
 
@@ -357,8 +354,20 @@ mod tests {
 
     #[test]
     fn slot_is_the_remainder_at_the_edges() {
-        for key in [0, 65_536, 65_537, 65_538, u64::MAX, 0xffff_0000_ffff_0000, 0x0000_ffff_0000_ffff] {
-            assert_eq!(u64::from(slot_of(key)), key % u64::from(TABLE_SLOTS), "{key:#x}");
+        for key in [
+            0,
+            65_536,
+            65_537,
+            65_538,
+            u64::MAX,
+            0xffff_0000_ffff_0000,
+            0x0000_ffff_0000_ffff,
+        ] {
+            assert_eq!(
+                u64::from(slot_of(key)),
+                key % u64::from(TABLE_SLOTS),
+                "{key:#x}"
+            );
         }
     }
 

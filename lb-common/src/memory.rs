@@ -1,76 +1,71 @@
-//! The 64-second memory of new requests: one entry is one word.
+//! The memory of new requests: "this one was sent home within the last 64 seconds".
 //!
 //! Without it, a retransmission of an INVITE could reach a second node when home turned `Busy` or
-//! `Stale` since the first copy. It holds only choices of *home*; others are pins.
+//! `Stale` since the first copy. It holds only choices of *home*; others are pins. So it need not
+//! say where a request went, only that it did, and one bit a request is enough.
 //!
-//! A key picks one of 65,536 buckets of four entries; an entry keeps 40 further bits of the key, so
-//! two calls are taken for one with a chance of 2⁻⁵⁶ a pair. **What a collision can do:** a fifth
-//! call in a bucket within 64 s (at 2,000 calls a second, the fate of about one call in seven; at
-//! 1,000, of one in fifty) makes the program forget the oldest. Forgetting changes nothing as long
-//! as home stays willing, which is nearly always; if home turns unwilling in just those seconds and
-//! the request is repeated, the repetition is chosen anew, as if this memory did not exist.
+//! Time is cut into epochs of at least 64 s (SIP's longest transaction, RFC 3261 §17: 64 · T1 · 2).
+//! The map has one half for even and one for odd epochs; a word holds 48 such bits and the number of
+//! the epoch they belong to, so that a half empties itself: words of an earlier epoch count as zero.
+//! What is remembered stays so for one to two epochs.
+//!
+//! **What a collision can do.** Nothing is ever forgotten for want of room: two requests that share a
+//! bit are remembered both. But a new call whose bit another call has set is taken for a
+//! retransmission while its home is unwilling: it is sent home, like all that follows in its dialog,
+//! and home's redirect server decides. At 2,000 calls a second that is the fate of about one in ten
+//! of the new calls of an *unwilling* home; willing homes never ask. Two CPUs that set two bits of one
+//! word within the same nanoseconds may lose one of them.
+//!
+//! 256 KiB an epoch, so that it stays in a core's cache beside the table; see ARCHITECTURE.md for what
+//! larger entries cost.
 
-use crate::maps::{MEMORY_BUCKETS, MemoryBucket};
+/// Words in each half of the memory.
+pub const MEMORY_WORDS: u32 = 1 << 15;
 
-/// A jiffy count is kept in units of 2⁶ jiffies: 0.26 s at 250 jiffies a second.
-const TIME_SHIFT: u32 = 6;
-const TAG_MASK: u64 = !0 << 24;
+/// Bits of a word that stand for requests; the others hold the epoch.
+const BITS: u64 = 48;
 
-/// The bucket of a call key.
+/// The shortest epoch, in milliseconds.
+pub const EPOCH_MS: u64 = 64_000;
+
+/// The epoch of a moment in jiffies, given the [`epoch_shift`].
 #[inline(always)]
-pub const fn bucket_of(key: u64) -> u32 {
-    key as u32 & (MEMORY_BUCKETS - 1)
+pub const fn epoch_of(now: u64, shift: u64) -> u64 {
+    now >> (shift & 63)
 }
 
-/// The entry that says: this call went to `node` (below 256) at `now`.
-#[inline(always)]
-pub const fn entry(key: u64, node: u16, now: u64) -> u64 {
-    key & TAG_MASK | ((now >> TIME_SHIFT) & 0xffff) << 8 | (node & 0xff) as u64
+/// The shift that makes epochs of at least [`EPOCH_MS`] out of jiffies of this length.
+pub const fn epoch_shift(jiffy_ns: u64) -> u64 {
+    let jiffies = (EPOCH_MS * 1_000_000).div_ceil(if jiffy_ns == 0 { 1 } else { jiffy_ns });
+    jiffies.next_power_of_two().trailing_zeros() as u64
 }
 
-/// Whether an entry is this call's.
+/// Where in the map a key's bit of an epoch is.
 #[inline(always)]
-pub const fn is_of(entry: u64, key: u64) -> bool {
-    (entry ^ key) & TAG_MASK == 0 && entry as u8 != 0
+pub const fn word_of(key: u64, epoch: u64) -> u32 {
+    (epoch as u32 & 1) * MEMORY_WORDS + (key as u32 & (MEMORY_WORDS - 1))
 }
 
-/// The node of an entry.
+/// Whether the word remembers the key in this epoch.
 #[inline(always)]
-pub const fn node_of(entry: u64) -> u16 {
-    (entry & 0xff) as u16
+pub const fn has(word: u64, key: u64, epoch: u64) -> bool {
+    word >> BITS == epoch & 0xffff && word & bit_of(key) != 0
 }
 
-/// The entry of this call, or 0, the empty one.
+/// The word, remembering the key as well.
 #[inline(always)]
-pub fn find(bucket: &MemoryBucket, key: u64) -> u64 {
-    let [first, second, third, fourth] = bucket.entries;
-    if is_of(first, key) {
-        first
-    } else if is_of(second, key) {
-        second
-    } else if is_of(third, key) {
-        third
-    } else if is_of(fourth, key) {
-        fourth
+pub const fn with(word: u64, key: u64, epoch: u64) -> u64 {
+    if word >> BITS == epoch & 0xffff {
+        word | bit_of(key)
     } else {
-        0
+        (epoch & 0xffff) << BITS | bit_of(key)
     }
 }
 
-/// Puts an entry first; the last falls out. Two CPUs that do so at once may lose one of the two.
+/// One of the [`BITS`], evenly by a part of the key that [`word_of`] does not use.
 #[inline(always)]
-pub fn insert(bucket: &mut MemoryBucket, entry: u64) {
-    let [first, second, third, _] = bucket.entries;
-    bucket.entries = [entry, first, second, third];
-}
-
-/// The age of an entry in jiffies, right to within 64 of them; empty entries are as old as can be.
-#[inline(always)]
-pub const fn age(entry: u64, now: u64) -> u64 {
-    if entry == 0 {
-        return 0xffff << TIME_SHIFT;
-    }
-    ((now >> TIME_SHIFT).wrapping_sub(entry >> 8) & 0xffff) << TIME_SHIFT
+const fn bit_of(key: u64) -> u64 {
+    1 << (((key >> 16 & 0xffff) * BITS) >> 16)
 }
 
 #[cfg(test)]
@@ -78,20 +73,37 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const SHIFT: u64 = 14;
+
     proptest! {
         #[test]
-        fn an_entry_says_what_was_put_in(key: u64, node in 1u16..256, now in 0u64..1 << 40, waited in 0u64..20_000) {
-            let entry = entry(key, node, now);
-            prop_assert!(is_of(entry, key));
-            prop_assert_eq!(node_of(entry), node);
-            prop_assert!(age(entry, now + waited).abs_diff(waited) < 64);
-            prop_assert!(!is_of(entry, key ^ 1 << 24));
+        fn what_was_put_in_is_found_for_64_seconds(key: u64, now in 1u64 << 20..1 << 40, later in 0u64..16_000) {
+            let epoch = epoch_of(now, SHIFT);
+            let word = with(0, key, epoch);
+            let then = epoch_of(now + later, SHIFT);
+            // The reader looks at its epoch and the one before.
+            prop_assert!(has(word, key, then) || has(word, key, then - 1));
+        }
+
+        #[test]
+        fn nothing_is_lost_to_another_of_the_same_epoch(key: u64, other: u64, epoch in 1u64..1 << 40) {
+            prop_assert!(has(with(with(0, key, epoch), other, epoch), key, epoch));
+        }
+
+        #[test]
+        fn an_earlier_epoch_counts_as_empty(key: u64, other: u64, epoch in 3u64..1 << 40) {
+            let old = with(0, key, epoch - 2);
+            prop_assert_eq!(word_of(key, epoch), word_of(key, epoch - 2));
+            prop_assert!(!has(old, key, epoch));
+            prop_assert_eq!(with(old, other, epoch), with(0, other, epoch));
         }
     }
 
     #[test]
-    fn empty_is_nobodys_and_oldest() {
-        assert!(!is_of(0, 5));
-        assert!(age(0, 12_345) >= age(entry(1, 1, 0), 12_345));
+    fn epochs_are_64_seconds_at_least_whatever_the_tick() {
+        for hertz in [100, 250, 300, 1000] {
+            let seconds = (1u64 << epoch_shift(1_000_000_000 / hertz)) as f64 / hertz as f64;
+            assert!((64.0..128.1).contains(&seconds), "{hertz} Hz: {seconds} s");
+        }
     }
 }

@@ -42,7 +42,10 @@ impl Address {
     /// The mapped form of the IPv4 address whose four bytes, in wire order, make `word`.
     #[inline(always)]
     pub const fn mapped(word: u32) -> Self {
-        Self { high: 0, low: 0xffff_0000 | (word as u64) << 32 }
+        Self {
+            high: 0,
+            low: 0xffff_0000 | (word as u64) << 32,
+        }
     }
 
     /// The address as the sixteen bytes of its IPv6 form.
@@ -53,7 +56,10 @@ impl Address {
     /// The address of sixteen bytes.
     pub const fn from_octets(octets: [u8; 16]) -> Self {
         let word = u128::from_le_bytes(octets);
-        Self { high: word as u64, low: (word >> 64) as u64 }
+        Self {
+            high: word as u64,
+            low: (word >> 64) as u64,
+        }
     }
 
     /// Whether this is the mapped form of an IPv4 address.
@@ -104,7 +110,10 @@ pub struct Odd {
 
 impl Odd {
     const fn unaddressed(reason: Reason) -> Self {
-        Self { destination: None, reason }
+        Self {
+            destination: None,
+            reason,
+        }
     }
 }
 
@@ -139,7 +148,10 @@ fn ipv4<W: Window>(frame: W, ip: u32, frame_len: u32) -> Result<Datagram, Odd> {
     // Bytes 8–15: time to live, protocol, checksum, source.
     let second = frame.word(ip + 8).ok_or(SHORT)?;
     let destination = Address::mapped(frame.be32(ip + 16).ok_or(SHORT)?.swap_bytes());
-    let odd = |reason| Odd { destination: Some(destination), reason };
+    let odd = |reason| Odd {
+        destination: Some(destination),
+        reason,
+    };
 
     let header_len = (first as u32 & 0x0f) * 4;
     let total_len = u32::from((first >> 16) as u16).swap_bytes() >> 16;
@@ -156,7 +168,14 @@ fn ipv4<W: Window>(frame: W, ip: u32, frame_len: u32) -> Result<Datagram, Odd> {
     if total_len < header_len {
         return Err(odd(Reason::MalformedIp));
     }
-    udp(frame, ip, ip + header_len, total_len - header_len, frame_len, destination)
+    udp(
+        frame,
+        ip,
+        ip + header_len,
+        total_len - header_len,
+        frame_len,
+        destination,
+    )
 }
 
 #[inline(always)]
@@ -167,7 +186,10 @@ fn ipv6<W: Window>(frame: W, ip: u32, frame_len: u32) -> Result<Datagram, Odd> {
         high: frame.word(ip + 24).ok_or(SHORT)?,
         low: frame.word(ip + 32).ok_or(SHORT)?,
     };
-    let odd = |reason| Odd { destination: Some(destination), reason };
+    let odd = |reason| Odd {
+        destination: Some(destination),
+        reason,
+    };
     if first as u8 >> 4 != 6 {
         return Err(odd(Reason::MalformedIp));
     }
@@ -209,7 +231,10 @@ fn udp<W: Window>(
     frame_len: u32,
     destination: Address,
 ) -> Result<Datagram, Odd> {
-    let odd = |reason| Odd { destination: Some(destination), reason };
+    let odd = |reason| Odd {
+        destination: Some(destination),
+        reason,
+    };
     let header = frame.word(at).ok_or(odd(Reason::MalformedUdp))?;
     let len = u32::from((header >> 32) as u16).swap_bytes() >> 16;
     if len < UDP_LEN || len > ip_payload || at + ip_payload > frame_len {

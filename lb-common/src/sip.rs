@@ -6,7 +6,7 @@
 //! a message whose line ends are ambiguous (a bare LF or CR, which receivers read differently) is
 //! not read at all here.
 //!
-//! One source for kernel and userspace. It reads eight bytes at a time and looks at single bytes
+//! One source for kernel and userspace. It reads sixteen bytes at a time and looks at single bytes
 //! only where a control character stands, which in SIP means: at the end of a line.
 
 mod call_id;
@@ -24,15 +24,15 @@ use crate::{Reason, Window};
 /// How far to read before giving up.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
-    /// Reading steps: one a word of eight bytes, and one more a line.
+    /// Reading steps: one for every sixteen bytes, or for every line end where lines are shorter.
     pub steps: u32,
 }
 
 impl Budget {
-    /// What the kernel program affords: at least 1,400 bytes of lines of usual length.
+    /// What the kernel program affords: 1,500 bytes.
     ///
     /// In public captures the Call-ID starts within 512 bytes (142 messages, p99 387).
-    pub const KERNEL: Self = Self { steps: 240 };
+    pub const KERNEL: Self = Self { steps: 96 };
     /// Userspace reads to the end: no datagram of UDP has more steps in it.
     pub const WHOLE: Self = Self { steps: u32::MAX };
 }
@@ -44,9 +44,11 @@ impl Budget {
 #[inline(always)]
 pub fn find_call_id<W: Window>(message: W, start: u32, budget: Budget) -> Result<u32, Reason> {
     let name_end = find_line(message, start, budget, Reason::NoCallId, |line, at| {
-        if (line | CALL_ID_CASE) == CALL_ID_NAME {
-            message.byte(at + 7).is_some_and(is_after_name).then_some(7)
-        } else if (line as u8 | 0x20) == b'i' && is_after_name((line >> 8) as u8) {
+        if line & CALL_ID_CASE == CALL_ID_NAME {
+            // The six bytes of `Call-I` are there; a seventh and the end of the name must follow.
+            let end = message.be16(at + 6)?;
+            ((end >> 8) as u8 | 0x20 == b'd' && is_after_name(end as u8)).then_some(7)
+        } else if line as u8 | 0x20 == b'i' && is_after_name((line >> 8) as u8) {
             Some(1)
         } else {
             None
@@ -55,17 +57,20 @@ pub fn find_call_id<W: Window>(message: W, start: u32, budget: Budget) -> Result
     value_start(message, name_end, Reason::OddCallId)
 }
 
-/// `Call-ID` in lower case, as the low seven bytes of a word.
-const CALL_ID_NAME: u64 = u64::from_le_bytes(*b"call-id\0");
-/// The bit that separates the cases, for each letter in it. Not for the hyphen: a carriage return
-/// differs from it by the same bit.
-const CALL_ID_CASE: u64 = u64::from_le_bytes([0x20, 0x20, 0x20, 0x20, 0, 0x20, 0x20, 0]);
+/// `CALL-I` in upper case, as the low six bytes of a word.
+const CALL_ID_NAME: u64 = u64::from_le_bytes(*b"CALL-I\0\0");
+/// All bits but the one that separates the cases of each letter. Not that of the hyphen: a carriage
+/// return differs from it by the same bit.
+const CALL_ID_CASE: u64 = u64::from_le_bytes([0xdf, 0xdf, 0xdf, 0xdf, 0xff, 0xdf, 0, 0]);
 
 /// Shows the start of every header line to `look`, until it finds the header it looks for, and
 /// returns where that header's name ends.
 ///
-/// `look` gets the line's first seven bytes (little-endian, zero above them) and its offset, and
-/// answers with the length of the name.
+/// `look` gets the line's first six bytes (little-endian, zero above them) and its offset, and answers
+/// with the length of the name.
+///
+/// The reader goes forward by sixteen bytes and never by what it found: then nothing that
+/// the processor reads waits for what it has read before. That halves the time of the scan.
 ///
 /// # Errors
 /// `absent` at the end of the header, or the [`Reason`] why the lines cannot be told apart with
@@ -78,49 +83,74 @@ fn find_line<W: Window>(
     absent: Reason,
     look: impl Fn(u64, u32) -> Option<u32>,
 ) -> Result<u32, Reason> {
-    let mut at = start;
-    let mut word = load(message, at);
-    match word as u8 {
+    match load(message, start) as u8 {
         b'\r' | b'\n' => return Err(Reason::LeadingLineBreak),
         0x21..=0x7e => {}
         _ => return Err(Reason::NotSip),
     }
+    let mut at = start;
+    let mut next = start;
+    // The control characters in the sixteen bytes at `at` that are not dealt with yet, a bit each.
+    let mut found = 0;
+    // 1 when a line end was found whose line feed is the first of the next sixteen bytes.
+    let mut pending = 0;
     let mut step = 0;
     while step < budget.steps {
         step += 1;
-        let found = controls(word);
         if found == 0 {
-            at = message.advance(at, 8);
-            word = load(message, at);
-            continue;
-        }
-        let place = first_place(found);
-        let control = (word >> (8 * place)) as u8;
-        at = message.advance(at, place + 1);
-        word = load(message, at);
-        if control != b'\r' {
-            match control {
-                b'\t' => continue,
-                b'\n' => return Err(Reason::BareLineFeed),
-                END if message.byte(at - 1).is_none() => return Err(Reason::Truncated),
-                _ => return Err(Reason::ControlCharacter),
+            at = next;
+            next = message.advance(next, 16);
+            found = controls_at(message, at) & !pending;
+            pending = 0;
+            if found == 0 {
+                continue;
             }
         }
-        if word as u8 != b'\n' {
-            return Err(Reason::BareCarriageReturn);
+        let place = first_bit(found);
+        let spot = message.advance(at, place);
+        let here = load(message, spot);
+        found &= found - 1;
+        if here as u16 == CRLF {
+            let line = here >> 16;
+            let line_at = message.advance(spot, 2);
+            if let Some(name_len) = look(line, line_at) {
+                return Ok(message.forget(line_at + name_len));
+            }
+            if line as u16 == CRLF {
+                return Err(absent);
+            }
+            // The line feed is found next; if not in these sixteen bytes, then in the next.
+            found &= found.wrapping_sub(1);
+            pending = (place + 1) >> 4;
+            continue;
         }
-        let line = word >> 8;
-        if let Some(name_len) = look(line, at + 1) {
-            return Ok(message.forget(at + 1 + name_len));
+        match here as u8 {
+            b'\t' => {}
+            b'\n' => return Err(Reason::BareLineFeed),
+            b'\r' => return Err(Reason::BareCarriageReturn),
+            END if message.byte(spot).is_none() => return Err(Reason::Truncated),
+            _ => return Err(Reason::ControlCharacter),
         }
-        if line as u16 == u16::from_le_bytes(*b"\r\n") {
-            return Err(absent);
-        }
-        // The line feed is dealt with; the rest of the word is scanned like any other.
-        word |= 0xff;
     }
     Err(Reason::LongHeader)
 }
+
+/// The [`controls`] in the sixteen bytes at `at`, a bit each.
+#[inline(always)]
+fn controls_at<W: Window>(message: W, at: u32) -> u32 {
+    let (low, high) = match message.pair(at) {
+        Some(pair) => pair,
+        None => (load(message, at), load(message, at + 8)),
+    };
+    // Nearly always there are none, which takes fewer steps to see: without the exemption of bytes
+    // above 0x7f, which would be found as well.
+    if (low.wrapping_sub(ONES * 0x0e) | high.wrapping_sub(ONES * 0x0e)) & (ONES << 7) == 0 {
+        return 0;
+    }
+    bits(controls(low)) | bits(controls(high)) << 8
+}
+
+const CRLF: u16 = u16::from_le_bytes(*b"\r\n");
 
 /// Steps over the white space that may stand on either side of a header's colon (RFC 3261 §25.1:
 /// HCOLON), from the byte behind the name.
@@ -179,27 +209,54 @@ fn load<W: Window>(message: W, at: u32) -> u64 {
 const END: u8 = 0;
 
 /// The high bit of every byte of `word` below 0x0e: line ends, tabs, and what no header may hold.
-/// Bits above the first may be wrong, the first never is.
+///
+/// Behind the first one, a byte 0x0e may be found too. It is a control character as well.
 #[inline(always)]
 const fn controls(word: u64) -> u64 {
     below(word, 0x0e)
 }
 
-/// The high bit of every byte of `word` below `limit` (at most 0x80), right up to the first one.
+/// The high bit of every byte of `word` below `limit` (at most 0x80), exact up to the first one.
 ///
 /// From "Bit Twiddling Hacks" (S. E. Anderson): the subtraction borrows only behind a hit, so what
 /// comes before the first hit is exact.
 #[inline(always)]
 const fn below(word: u64, limit: u8) -> u64 {
-    const ONES: u64 = u64::from_le_bytes([1; 8]);
     word.wrapping_sub(ONES * limit as u64) & !word & (ONES << 7)
+}
+
+const ONES: u64 = u64::from_le_bytes([1; 8]);
+
+/// The high bits of a word's bytes as the low bits of a number, in the same order.
+#[inline(always)]
+const fn bits(high: u64) -> u32 {
+    ((high >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
+}
+
+/// The place of the lowest of sixteen bits, one of which is set.
+///
+/// BPF has no instruction that counts zeros: the bit alone, times a de Bruijn sequence, leaves a
+/// different pattern in the top four bits for each place.
+#[inline(always)]
+fn first_bit(found: u32) -> u32 {
+    const SEQUENCE: u32 = 0x09af;
+    static PLACES: [u8; 16] = {
+        let mut places = [0; 16];
+        let mut place = 0;
+        while place < 16 {
+            places[((SEQUENCE << place) >> 12 & 15) as usize] = place as u8;
+            place += 1;
+        }
+        places
+    };
+    let lowest = found & found.wrapping_neg();
+    u32::from(PLACES[(lowest.wrapping_mul(SEQUENCE) >> 12 & 15) as usize])
 }
 
 /// The place (0–7, in bytes from the low end) of the first high bit that [`below`] has set.
 #[inline(always)]
 const fn first_place(found: u64) -> u32 {
-    // BPF has no instruction that counts zeros: the lowest bit, times a word that holds each
-    // place's number, leaves the number in the top byte.
+    // As in `first_bit`, with a word that holds each place's number in a byte.
     let lowest = (found & found.wrapping_neg()) >> 7;
     (lowest.wrapping_mul(0x0001_0203_0405_0607) >> 56) as u32
 }

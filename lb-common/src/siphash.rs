@@ -18,7 +18,10 @@ impl SipKey {
     /// The key made of 16 bytes, in the order the reference code reads them.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         let word = u128::from_le_bytes(bytes);
-        Self { k0: word as u64, k1: (word >> 64) as u64 }
+        Self {
+            k0: word as u64,
+            k1: (word >> 64) as u64,
+        }
     }
 }
 
@@ -132,7 +135,10 @@ pub fn siphash13(key: SipKey, bytes: &[u8]) -> u64 {
 
 /// Up to eight bytes as a little-endian word, zero above them.
 fn little_endian(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
+    bytes
+        .iter()
+        .rev()
+        .fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
 #[cfg(test)]
@@ -172,12 +178,19 @@ mod tests {
     fn call_key_matches_an_independent_implementation() {
         use core::hash::Hasher;
         extern crate std;
-        let key = SipKey { k0: 0x0706_0504_0302_0100, k1: 0x0f0e_0d0c_0b0a_0908 };
+        let key = SipKey {
+            k0: 0x0706_0504_0302_0100,
+            k1: 0x0f0e_0d0c_0b0a_0908,
+        };
         let bytes: std::vec::Vec<u8> = (0..255u32).map(|i| (i * 7 + 3) as u8).collect();
         for len in 0..=bytes.len() {
             let mut oracle = siphasher::sip::SipHasher13::new_with_keys(key.k0, key.k1);
             oracle.write(&bytes[..len]);
-            assert_eq!(siphash13(key, &bytes[..len]), oracle.finish(), "length {len}");
+            assert_eq!(
+                siphash13(key, &bytes[..len]),
+                oracle.finish(),
+                "length {len}"
+            );
         }
     }
 }

@@ -175,7 +175,13 @@ mod tests {
         for (index, reason) in Reason::ALL.iter().enumerate() {
             assert_eq!(*reason as usize, index);
             assert_eq!(Reason::from_index(index as u8), Some(*reason));
-            assert_eq!(Reason::ALL.iter().filter(|r| r.name() == reason.name()).count(), 1);
+            assert_eq!(
+                Reason::ALL
+                    .iter()
+                    .filter(|r| r.name() == reason.name())
+                    .count(),
+                1
+            );
             assert!(!reason.describe().is_empty());
         }
     }

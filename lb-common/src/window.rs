@@ -11,6 +11,9 @@ pub trait Window: Copy {
     /// The eight bytes at `offset`, little-endian.
     fn word(self, offset: u32) -> Option<u64>;
 
+    /// The sixteen bytes at `offset`, as two little-endian words.
+    fn pair(self, offset: u32) -> Option<(u64, u64)>;
+
     /// The two bytes at `offset`, in network order.
     fn be16(self, offset: u32) -> Option<u16>;
 
@@ -43,7 +46,9 @@ pub trait Window: Copy {
         let mut word = u64::from_le_bytes([fill; 8]);
         let mut place = 0;
         while place < 7 {
-            let Some(byte) = self.byte(offset + place) else { break };
+            let Some(byte) = self.byte(offset + place) else {
+                break;
+            };
             word = word & !(0xff << (8 * place)) | u64::from(byte) << (8 * place);
             place += 1;
         }
@@ -60,6 +65,12 @@ impl Window for &[u8] {
     #[inline]
     fn word(self, offset: u32) -> Option<u64> {
         read(self, offset).map(u64::from_le_bytes)
+    }
+
+    #[inline]
+    fn pair(self, offset: u32) -> Option<(u64, u64)> {
+        let both = read(self, offset).map(u128::from_le_bytes)?;
+        Some((both as u64, (both >> 64) as u64))
     }
 
     #[inline]
@@ -88,6 +99,9 @@ mod tests {
         assert_eq!(bytes.word(2), Some(u64::from_le_bytes(*b"23456789")));
         assert_eq!(bytes.word(3), None);
         assert_eq!(bytes.word(u32::MAX), None);
+        assert_eq!(bytes.pair(0), None);
+        let sixteen: &[u8] = b"0123456789abcdef";
+        assert_eq!(sixteen.pair(0).map(|pair| pair.1), sixteen.word(8));
         assert_eq!(bytes.be16(8), Some(0x3839));
         assert_eq!(bytes.be32(7), None);
         assert_eq!(bytes.byte(10), None);
@@ -96,7 +110,10 @@ mod tests {
     #[test]
     fn tail_fills_what_is_missing() {
         let bytes: &[u8] = b"0123456789";
-        assert_eq!(bytes.tail(7, 0xff).to_le_bytes(), *b"789\xff\xff\xff\xff\xff");
+        assert_eq!(
+            bytes.tail(7, 0xff).to_le_bytes(),
+            *b"789\xff\xff\xff\xff\xff"
+        );
         assert_eq!(bytes.tail(10, 0).to_le_bytes(), [0; 8]);
     }
 }

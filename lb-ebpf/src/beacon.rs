@@ -15,7 +15,9 @@ use crate::maps::{KEYS, NODES, PLANE, SETTINGS, STATUS};
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn take_beacon(ctx: *mut xdp_md, at: u32, len: u32) -> u32 {
-    let Some(settings) = SETTINGS.get(0) else { return Reason::NotReady as u32 };
+    let Some(settings) = SETTINGS.get(0) else {
+        return Reason::NotReady as u32;
+    };
     let frame = Frame::of(ctx);
     let beacon = match Beacon::read(frame, at, len) {
         Ok(beacon) if beacon.cluster == settings.cluster => beacon,
@@ -38,10 +40,15 @@ pub(crate) extern "C" fn take_beacon(ctx: *mut xdp_md, at: u32, len: u32) -> u32
 #[inline(always)]
 fn accept(beacon: &Beacon, settings: &Settings) -> Reason {
     let id = u32::from(beacon.node);
-    let Some(node) = NODES.get(id).filter(|node| node.flags & Node::CONFIGURED != 0) else {
+    let Some(node) = NODES
+        .get(id)
+        .filter(|node| node.flags & Node::CONFIGURED != 0)
+    else {
         return Reason::BeaconUnknownNode;
     };
-    let Some(status) = STATUS.get_ptr_mut(id) else { return Reason::BeaconUnknownNode };
+    let Some(status) = STATUS.get_ptr_mut(id) else {
+        return Reason::BeaconUnknownNode;
+    };
     // SAFETY: an element of an array map, which lives as long as the program.
     let status = unsafe { &mut *status };
     if beacon.stamp() <= status.stamp {
@@ -83,7 +90,11 @@ fn judge_run(status: &mut NodeStatus, node: &Node, settings: &Settings, now: u64
     if silence > settings.hold || was_declared_down {
         let was_down = was_declared_down || silence > settings.down || status.ready == 0;
         let is_new = status.last_seen == 0;
-        status.needed = if was_down && !is_new { settings.good_beacons as u8 } else { 1 };
+        status.needed = if was_down && !is_new {
+            settings.good_beacons as u8
+        } else {
+            1
+        };
         status.up_since = now;
         status.run = 1;
     } else if status.run < u8::MAX {

@@ -25,7 +25,9 @@ pub(crate) fn jiffies() -> u64 {
 #[inline(always)]
 pub(crate) fn home(generation: u32, slot: u32) -> u16 {
     let (element, shift) = table_place(generation, slot);
-    TABLE.get(element).map_or(NO_NODE, |packed| (packed >> shift) as u16)
+    TABLE
+        .get(element)
+        .map_or(NO_NODE, |packed| (packed >> shift) as u16)
 }
 
 /// New calls sent to a node so far, over all CPUs.
@@ -55,17 +57,32 @@ pub(crate) fn started(id: u16) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn node_fitness(id: u32, standing: u32, reference: u64) -> u32 {
-    let Some(settings) = SETTINGS.get(0) else { return Fitness::Out as u32 };
-    let kernel = Kernel { settings, now: reference };
-    choose::fitness(&kernel, id as u16, Standing::from_index(standing), reference) as u32
+    let Some(settings) = SETTINGS.get(0) else {
+        return Fitness::Out as u32;
+    };
+    let kernel = Kernel {
+        settings,
+        now: reference,
+    };
+    choose::fitness(
+        &kernel,
+        id as u16,
+        Standing::from_index(standing),
+        reference,
+    ) as u32
 }
 
 /// [`choose::search`], likewise. `asked` packs the home, the generation and the standing.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn search_nodes(key: u64, asked: u64, reference: u64) -> u64 {
-    let Some(settings) = SETTINGS.get(0) else { return 0 };
-    let kernel = Kernel { settings, now: reference };
+    let Some(settings) = SETTINGS.get(0) else {
+        return 0;
+    };
+    let kernel = Kernel {
+        settings,
+        now: reference,
+    };
     let (home, generation) = (asked as u16, (asked >> 16) as u32 & 1);
     let standing = Standing::from_index((asked >> 32) as u32);
     choose::search(&kernel, key, generation, home, standing, reference).pack()
@@ -75,7 +92,9 @@ extern "C" fn search_nodes(key: u64, asked: u64, reference: u64) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn node_headroom(id: u32) -> u64 {
-    let Some(settings) = SETTINGS.get(0) else { return 0 };
+    let Some(settings) = SETTINGS.get(0) else {
+        return 0;
+    };
     choose::headroom(&Kernel { settings, now: 0 }, id as u16)
 }
 
@@ -136,7 +155,14 @@ impl Fleet for Kernel {
     }
 
     #[inline(always)]
-    fn search(&self, key: u64, generation: u32, home: u16, standing: Standing, reference: u64) -> Found {
+    fn search(
+        &self,
+        key: u64,
+        generation: u32,
+        home: u16,
+        standing: Standing,
+        reference: u64,
+    ) -> Found {
         let asked = u64::from(home) | u64::from(generation) << 16 | (standing as u64) << 32;
         Found::unpack(search_nodes(key, asked, reference))
     }

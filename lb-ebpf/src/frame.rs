@@ -34,7 +34,11 @@ impl Frame {
     pub(crate) fn of(ctx: *mut xdp_md) -> Self {
         // SAFETY: the kernel calls the program with a valid context.
         let (start, end) = unsafe { ((*ctx).data, (*ctx).data_end) };
-        Self { ctx, start: start as usize, end: end as usize }
+        Self {
+            ctx,
+            start: start as usize,
+            end: end as usize,
+        }
     }
 
     /// Bytes of frame.
@@ -102,6 +106,12 @@ impl Window for Frame {
     }
 
     #[inline(always)]
+    fn pair(self, offset: u32) -> Option<(u64, u64)> {
+        self.read::<[u64; 2]>(offset)
+            .map(|[first, second]| (first, second))
+    }
+
+    #[inline(always)]
     fn be16(self, offset: u32) -> Option<u16> {
         self.read(offset).map(u16::from_be)
     }
@@ -136,7 +146,9 @@ extern "C" fn tail_word(ctx: *mut xdp_md, offset: u32, fill: u32) -> u64 {
     let mut word = u64::from_le_bytes([fill as u8; 8]);
     let mut place = 0;
     while place < 7 {
-        let Some(byte) = frame.byte(offset + place) else { break };
+        let Some(byte) = frame.byte(offset + place) else {
+            break;
+        };
         word = word & !(0xff << (8 * place)) | u64::from(byte) << (8 * place);
         place += 1;
     }

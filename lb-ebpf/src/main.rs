@@ -11,6 +11,7 @@ mod fleet;
 mod frame;
 mod maps;
 mod observe;
+mod peek;
 mod slow;
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
@@ -19,13 +20,15 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use lb_common::choose::is_plainly_up;
-use lb_common::maps::{NO_NODE, Settings, VIP_PROBES, VIP_SLOTS, VipUse, pin_hint_of, slot_of, vip_slot};
+use lb_common::maps::{
+    NO_NODE, Settings, VIP_PROBES, VIP_SLOTS, VipUse, pin_hint_of, slot_of, vip_slot,
+};
 use lb_common::packet::{Datagram, decode};
-use lb_common::sip::{Budget, CallKey, Method, find_call_id};
-use lb_common::{Address, Outcome, Reason, memory};
+use lb_common::sip::Method;
+use lb_common::{Address, Outcome, Reason, Window};
 
 use crate::frame::Frame;
-use crate::maps::{MEMORY, NODES, PIN_HINTS, PORTS, SETTINGS, STATUS, TURNOUT, VIPS};
+use crate::maps::{NODES, PIN_HINTS, PORTS, SETTINGS, STATUS, TURNOUT, VIPS};
 use crate::observe::Sight;
 use crate::slow::Decision;
 
@@ -61,7 +64,9 @@ pub fn pointsman_clock(ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn steer(ctx: *mut xdp_md, frame: Frame, sight: &mut Sight) -> Reason {
     let frame_len = frame.len();
-    let Some(settings) = SETTINGS.get(0) else { return Reason::NotReady };
+    let Some(settings) = SETTINGS.get(0) else {
+        return Reason::NotReady;
+    };
     let datagram = match decode(frame, frame_len) {
         Ok(datagram) => datagram,
         Err(odd) => return odd_reason(odd.destination, odd.reason),
@@ -71,7 +76,9 @@ fn steer(ctx: *mut xdp_md, frame: Frame, sight: &mut Sight) -> Reason {
         sight.vip = vip;
         steer_sip(ctx, frame, &datagram, settings, sight)
     } else if purpose == VipUse::Status as u8 {
-        match Reason::from_index(beacon::take_beacon(ctx, datagram.payload, datagram.payload_len) as u8) {
+        match Reason::from_index(
+            beacon::take_beacon(ctx, datagram.payload, datagram.payload_len) as u8,
+        ) {
             Some(reason) => reason,
             None => Reason::NotReady,
         }
@@ -85,7 +92,11 @@ fn steer(ctx: *mut xdp_md, frame: Frame, sight: &mut Sight) -> Reason {
 fn odd_reason(destination: Option<Address>, reason: Reason) -> Reason {
     match destination {
         Some(address) if reason.outcome() as u8 == Outcome::Defer as u8 => {
-            if is_vip_address(address) { reason } else { Reason::NotVip }
+            if is_vip_address(address) {
+                reason
+            } else {
+                Reason::NotVip
+            }
         }
         _ => reason,
     }
@@ -135,11 +146,11 @@ fn steer_sip(
     settings: &'static Settings,
     sight: &mut Sight,
 ) -> Reason {
-    let call_id_at = match find_call_id(frame, datagram.payload, Budget::KERNEL) {
+    let call_id_at = match peek::locate(ctx, datagram.payload) {
         Ok(at) => at,
         Err(reason) => return reason,
     };
-    let call = match CallKey::read(frame, call_id_at, settings.call_secret) {
+    let call = match peek::call_key(frame, frame.forget(call_id_at), settings.call_secret) {
         Ok(call) => call,
         Err(reason) => return reason,
     };
@@ -157,15 +168,22 @@ fn steer_sip(
         }
     };
     sight.node = node;
-    let Some(choice) = Reason::from_index(sight.choice) else { return Reason::NotReady };
+    let Some(choice) = Reason::from_index(sight.choice) else {
+        return Reason::NotReady;
+    };
     if node == NO_NODE {
-        return if choice.outcome() as u8 == Outcome::Defer as u8 { choice } else { Reason::NotReady };
+        return if choice.outcome() as u8 == Outcome::Defer as u8 {
+            choice
+        } else {
+            Reason::NotReady
+        };
     }
     send(ctx, frame, node, choice, sight)
 }
 
-/// Home, when there is nothing more to think about: no pin, no other choice remembered, tables at
-/// rest, and home up and willing.
+/// Home, when there is nothing more to think about: no pin, tables at rest, home up and willing.
+///
+/// The memory of new requests is written here and not asked: what it could say is "home".
 #[inline(always)]
 fn plain_home(settings: &Settings, key: u64, first: u64) -> Option<u16> {
     let turnout = TURNOUT.get(0)?.word;
@@ -174,16 +192,17 @@ fn plain_home(settings: &Settings, key: u64, first: u64) -> Option<u16> {
     }
     let home = fleet::home(turnout as u32 & 1, slot_of(key));
     let now = fleet::jiffies();
-    if !is_plainly_up(NODES.get(home.into())?, STATUS.get(home.into())?, settings, now) {
+    if !is_plainly_up(
+        NODES.get(home.into())?,
+        STATUS.get(home.into())?,
+        settings,
+        now,
+    ) {
         return None;
-    }
-    let entry = memory::find(MEMORY.get(memory::bucket_of(key))?, key);
-    if memory::age(entry, now) <= settings.remember {
-        return (memory::node_of(entry) == home).then_some(home);
     }
     let method = Method::of(first);
     if method.may_start() {
-        slow::remember(key, home, now);
+        slow::remember(key, settings, now);
         if method == Method::Invite {
             slow::count_started(home);
         }

@@ -4,10 +4,11 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG};
 use aya_ebpf::btf_maps::{Array, DevMap, HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use lb_common::maps::{
-    BeaconKey, DEFAULT_MAX_PINS, EVENT_RING_LEN, MAX_KEYS, MAX_NODES, MAX_PORTS, MAX_VIPS,
-    MEMORY_BUCKETS, MemoryBucket, Node, NodeCounts, NodeStatus, PIN_HINTS as HINTS, Pin,
-    ReasonCounts, Settings, StatusPlane, TABLE_ELEMENTS, Turnout, VIP_SLOTS, Vip,
+    BeaconKey, DEFAULT_MAX_PINS, EVENT_RING_LEN, MAX_KEYS, MAX_NODES, MAX_PORTS, MAX_VIPS, Node,
+    NodeCounts, NodeStatus, PIN_HINTS as HINTS, Pin, ReasonCounts, Settings, StatusPlane,
+    TABLE_ELEMENTS, Turnout, VIP_SLOTS, Vip,
 };
+use lb_common::memory::MEMORY_WORDS;
 
 const READ_ONLY: usize = BPF_F_RDONLY_PROG as usize;
 
@@ -33,7 +34,7 @@ pub(crate) static PINS: HashMap<u64, Pin, { DEFAULT_MAX_PINS as usize }> = HashM
 pub(crate) static PIN_HINTS: Array<u64, { HINTS as usize }, { BPF_F_MMAPABLE as usize }> =
     Array::new();
 #[btf_map]
-pub(crate) static MEMORY: Array<MemoryBucket, { MEMORY_BUCKETS as usize }> = Array::new();
+pub(crate) static MEMORY: Array<u64, { 2 * MEMORY_WORDS as usize }> = Array::new();
 #[btf_map]
 pub(crate) static REASONS: PerCpuArray<ReasonCounts, 1> = PerCpuArray::new();
 #[btf_map]

@@ -27,7 +27,13 @@ pub(crate) struct Sight {
 impl Default for Sight {
     #[inline(always)]
     fn default() -> Self {
-        Self { call: None, vip: MAX_VIPS, node: 0, choice: 0, action: xdp_action::XDP_PASS }
+        Self {
+            call: None,
+            vip: MAX_VIPS,
+            node: 0,
+            choice: 0,
+            action: xdp_action::XDP_PASS,
+        }
     }
 }
 
@@ -74,7 +80,11 @@ fn show(ctx: *mut xdp_md, sample: u32, reason: Reason, sight: &Sight, action: u3
     if sample > 1 && unsafe { bpf_get_prandom_u32() } % sample != 0 {
         return;
     }
-    let call = sight.call.unwrap_or(CallKey { hash: 0, at: 0, len: 0 });
+    let call = sight.call.unwrap_or(CallKey {
+        hash: 0,
+        at: 0,
+        len: 0,
+    });
     if let Some(mut entry) = EVENTS.reserve_untyped::<Event>(0) {
         entry.write(Event {
             key: call.hash,

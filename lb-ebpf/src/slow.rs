@@ -26,7 +26,10 @@ pub(crate) struct Decision {
 impl Decision {
     #[inline(always)]
     pub(crate) fn unpack(word: u64) -> Self {
-        Self { node: word as u16, reason: (word >> 16) as u8 }
+        Self {
+            node: word as u16,
+            reason: (word >> 16) as u8,
+        }
     }
 
     #[inline(always)]
@@ -43,10 +46,13 @@ pub(crate) extern "C" fn decide(ctx: *mut xdp_md, message_at: u32, first: u64, k
     let (Some(settings), Some(turnout)) = (SETTINGS.get(0), TURNOUT.get(0)) else {
         return Decision::pack(NO_NODE, Reason::NotReady);
     };
-    let kernel = Kernel { settings, now: jiffies() };
+    let kernel = Kernel {
+        settings,
+        now: jiffies(),
+    };
     let method = Method::of(first);
     let pinned = pinned(key, method, kernel.now);
-    let remembered = remembered(key, settings, kernel.now);
+    let remembered = is_remembered(key, settings, kernel.now);
     let standing = match standing(ctx, message_at, method, pinned) {
         Ok(standing) => standing,
         Err(reason) => return Decision::pack(NO_NODE, reason),
@@ -59,8 +65,8 @@ pub(crate) extern "C" fn decide(ctx: *mut xdp_md, message_at: u32, first: u64, k
         // alarm: one that is lost between two CPUs changes nothing.
         unsafe { (*plane).ignored_staleness += 1 };
     }
-    let (node, reason) = carry_out(choice, key, standing, kernel.now);
-    if standing == Standing::NewCall && reason != Reason::Remembered {
+    let (node, reason) = carry_out(choice, &kernel, key, standing);
+    if standing == Standing::NewCall {
         count_started(node);
     }
     Decision::pack(node, reason)
@@ -96,32 +102,42 @@ extern "C" fn to_tag(ctx: *mut xdp_md, at: u32) -> u32 {
     }
 }
 
-/// Makes the pin that the choice asks for, or remembers the choice.
+/// Makes the pin that the choice asks for, or remembers that home was chosen.
 #[inline(always)]
-fn carry_out(choice: Choice, key: u64, standing: Standing, now: u64) -> (u16, Reason) {
-    if choice.pin && !pin(key, choice.node, now) {
-        // Another CPU may have been faster with a copy of the same message: its choice counts.
-        let node = pinned(key, Method::Other, now);
-        if node != NO_NODE {
-            return (node, Reason::Pinned);
+fn carry_out(choice: Choice, kernel: &Kernel, key: u64, standing: Standing) -> (u16, Reason) {
+    if !choice.pin {
+        if standing != Standing::Existing && choice.reason != Reason::HomeDown {
+            remember(key, kernel.settings, kernel.now);
         }
-        let node = if choice.fallback == NO_NODE { choice.node } else { choice.fallback };
-        remember(key, node, now);
-        return (node, Reason::PinsFull);
+        return (choice.node, choice.reason);
     }
-    if !choice.pin && standing != Standing::Existing && choice.reason != Reason::Remembered {
-        remember(key, choice.node, now);
+    if pin(key, choice.node, kernel.now) {
+        return (choice.node, choice.reason);
     }
-    (choice.node, choice.reason)
+    // Another CPU may have been faster with a copy of the same message: its choice counts.
+    let node = pinned(key, Method::Other, kernel.now);
+    if node != NO_NODE {
+        return (node, Reason::Pinned);
+    }
+    if choice.fallback == NO_NODE {
+        return (choice.node, Reason::PinsFull);
+    }
+    remember(key, kernel.settings, kernel.now);
+    (choice.fallback, Reason::PinsFull)
 }
 
 /// The node that the call is pinned to, or [`NO_NODE`]. Passing messages keep the pin alive and tell its state.
 #[inline(always)]
 fn pinned(key: u64, method: Method, now: u64) -> u16 {
-    if PIN_HINTS.get(pin_hint_of(key)).is_none_or(|count| *count == 0) {
+    if PIN_HINTS
+        .get(pin_hint_of(key))
+        .is_none_or(|count| *count == 0)
+    {
         return NO_NODE;
     }
-    let Some(pin) = PINS.get_ptr_mut(key) else { return NO_NODE };
+    let Some(pin) = PINS.get_ptr_mut(key) else {
+        return NO_NODE;
+    };
     // SAFETY: the pointer is valid until the program ends. If userspace expires the pin meanwhile,
     // the kernel may give its memory to another pin after a grace period, not before.
     let pin = unsafe { &mut *pin };
@@ -137,10 +153,18 @@ fn pinned(key: u64, method: Method, now: u64) -> u16 {
 /// Pins a call. False when it is pinned already, or when the pins are full.
 #[inline(always)]
 fn pin(key: u64, node: u16, now: u64) -> bool {
-    let Some(hint) = PIN_HINTS.get_ptr_mut(pin_hint_of(key)) else { return false };
+    let Some(hint) = PIN_HINTS.get_ptr_mut(pin_hint_of(key)) else {
+        return false;
+    };
     // Counted before it is there: a pin without its hint would not be found.
     add_atomically(hint, 1);
-    let pin = Pin { node, flags: 0, reserved: 0, created: now, last_seen: now };
+    let pin = Pin {
+        node,
+        flags: 0,
+        reserved: 0,
+        created: now,
+        last_seen: now,
+    };
     if PINS.insert(key, pin, BPF_NOEXIST.into()).is_err() {
         add_atomically(hint, -1);
         return false;
@@ -162,19 +186,29 @@ fn add_atomically(word: *mut u64, addend: i64) {
     unsafe { asm!("lock *(u64 *)({} + 0) += {}", in(reg) word, in(reg) addend) };
 }
 
+/// Whether a request of this call was sent home in this epoch or the last.
 #[inline(always)]
-fn remembered(key: u64, settings: &Settings, now: u64) -> u16 {
-    let entry = MEMORY.get(memory::bucket_of(key)).map_or(0, |bucket| memory::find(bucket, key));
-    if memory::age(entry, now) <= settings.remember { memory::node_of(entry) } else { NO_NODE }
+fn is_remembered(key: u64, settings: &Settings, now: u64) -> bool {
+    let epoch = memory::epoch_of(now, settings.epoch_shift);
+    [epoch, epoch.wrapping_sub(1)].into_iter().any(|epoch| {
+        MEMORY
+            .get(memory::word_of(key, epoch))
+            .is_some_and(|word| memory::has(*word, key, epoch))
+    })
 }
 
-/// Remembers where a new request went.
+/// Remembers that a new request is sent home.
 #[inline(always)]
-pub(crate) fn remember(key: u64, node: u16, now: u64) {
-    if let Some(bucket) = MEMORY.get_ptr_mut(memory::bucket_of(key)) {
-        // SAFETY: an element of an array map; its words are written whole, so that another CPU
-        // reads either an old entry or a new one.
-        memory::insert(unsafe { &mut *bucket }, memory::entry(key, node, now));
+pub(crate) fn remember(key: u64, settings: &Settings, now: u64) {
+    let epoch = memory::epoch_of(now, settings.epoch_shift);
+    if let Some(word) = MEMORY.get_ptr_mut(memory::word_of(key, epoch)) {
+        // SAFETY: an element of an array map; the word is read and written whole.
+        unsafe {
+            let known = *word;
+            if !memory::has(known, key, epoch) {
+                *word = memory::with(known, key, epoch);
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The call key: SipHash-1-3 of the exact bytes of the Call-ID, read and hashed in one pass.
 
-use super::{END, below, first_place, is_blank, load};
+use super::{CRLF, END, below, first_place, is_blank, load};
 use crate::siphash::{SipHash13, SipKey};
 use crate::{Reason, Window};
 
@@ -46,7 +46,11 @@ impl CallKey {
                 return Err(empty(message, at));
             }
             check_end(message, at + len)?;
-            return Ok(Self { hash: hash.finish(rest, len.into()), at, len });
+            return Ok(Self {
+                hash: hash.finish(rest, len.into()),
+                at,
+                len,
+            });
         }
         Err(Reason::LongCallId)
     }
@@ -93,5 +97,3 @@ fn check_end<W: Window>(message: W, end: u32) -> Result<(), Reason> {
         }),
     }
 }
-
-const CRLF: u16 = u16::from_le_bytes(*b"\r\n");

@@ -25,14 +25,22 @@ pub fn find_call_id_leniently(message: &[u8]) -> Option<Range<usize>> {
 }
 
 fn call_id_name(line: &[u8]) -> Option<usize> {
-    if line.get(..7).is_some_and(|name| name.eq_ignore_ascii_case(b"call-id")) {
+    if line
+        .get(..7)
+        .is_some_and(|name| name.eq_ignore_ascii_case(b"call-id"))
+    {
         return Some(7);
     }
-    line.first().is_some_and(|name| name.eq_ignore_ascii_case(&b'i')).then_some(1)
+    line.first()
+        .is_some_and(|name| name.eq_ignore_ascii_case(&b'i'))
+        .then_some(1)
 }
 
 fn skip_blanks(message: &[u8], at: usize) -> usize {
-    at + message[at..].iter().take_while(|b| matches!(b, b' ' | b'\t')).count()
+    at + message[at..]
+        .iter()
+        .take_while(|b| matches!(b, b' ' | b'\t'))
+        .count()
 }
 
 fn value(message: &[u8], at: usize) -> Option<Range<usize>> {
@@ -40,7 +48,11 @@ fn value(message: &[u8], at: usize) -> Option<Range<usize>> {
     loop {
         start = skip_blanks(message, start);
         let rest = &message[start..];
-        let line_end = if rest.starts_with(b"\r\n") { 2 } else { usize::from(rest.starts_with(b"\n")) };
+        let line_end = if rest.starts_with(b"\r\n") {
+            2
+        } else {
+            usize::from(rest.starts_with(b"\n"))
+        };
         let folded = matches!(rest.get(line_end), Some(b' ' | b'\t'));
         if line_end == 0 || !folded {
             break;
@@ -61,15 +73,27 @@ mod tests {
 
     #[test]
     fn reads_what_the_strict_reader_defers() {
-        assert_eq!(call_id(b"\r\n\r\nOPTIONS x SIP/2.0\r\nCall-ID: a@b\r\n\r\n"), Some(&b"a@b"[..]));
+        assert_eq!(
+            call_id(b"\r\n\r\nOPTIONS x SIP/2.0\r\nCall-ID: a@b\r\n\r\n"),
+            Some(&b"a@b"[..])
+        );
         assert_eq!(call_id(b"BYE x SIP/2.0\ni:a@b\n\n"), Some(&b"a@b"[..]));
-        assert_eq!(call_id(b"BYE x SIP/2.0\r\nCall-ID :\r\n\t a@b\r\n\r\n"), Some(&b"a@b"[..]));
+        assert_eq!(
+            call_id(b"BYE x SIP/2.0\r\nCall-ID :\r\n\t a@b\r\n\r\n"),
+            Some(&b"a@b"[..])
+        );
     }
 
     #[test]
     fn reads_neither_bodies_nor_other_headers() {
-        assert_eq!(call_id(b"BYE x SIP/2.0\r\nTo: y\r\n\r\nCall-ID: body\r\n"), None);
-        assert_eq!(call_id(b"BYE x SIP/2.0\r\nSubject: s\r\n Call-ID: folded\r\n\r\n"), None);
+        assert_eq!(
+            call_id(b"BYE x SIP/2.0\r\nTo: y\r\n\r\nCall-ID: body\r\n"),
+            None
+        );
+        assert_eq!(
+            call_id(b"BYE x SIP/2.0\r\nSubject: s\r\n Call-ID: folded\r\n\r\n"),
+            None
+        );
         assert_eq!(call_id(b"BYE x SIP/2.0\r\nCall-IDs: other\r\n\r\n"), None);
         assert_eq!(call_id(b""), None);
         assert_eq!(call_id(b"\r\n\r\n"), None);

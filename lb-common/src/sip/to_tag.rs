@@ -99,7 +99,9 @@ mod tests {
 
     fn tagged(to: &str) -> Result<bool, Reason> {
         extern crate std;
-        let message = std::format!("INVITE sip:b@c SIP/2.0\r\nTopic: x;tag=1\r\n{to}\r\nFrom: <sip:a@b>;tag=2\r\n\r\n");
+        let message = std::format!(
+            "INVITE sip:b@c SIP/2.0\r\nTopic: x;tag=1\r\n{to}\r\nFrom: <sip:a@b>;tag=2\r\n\r\n"
+        );
         has_to_tag(message.as_bytes(), 0, Budget::KERNEL)
     }
 
@@ -134,6 +136,9 @@ mod tests {
     fn a_missing_or_endless_to_is_odd() {
         extern crate std;
         assert_eq!(tagged("Subject: x"), Err(Reason::OddTo));
-        assert_eq!(tagged(&std::format!("To: <sip:{}@c>;tag=x", "b".repeat(600))), Err(Reason::OddTo));
+        assert_eq!(
+            tagged(&std::format!("To: <sip:{}@c>;tag=x", "b".repeat(600))),
+            Err(Reason::OddTo)
+        );
     }
 }
