@@ -123,6 +123,8 @@ pub struct Neighbours {
     nodes: Vec<NodeConfig>,
     /// Interfaces with the program on them.
     attached: Vec<u32>,
+    /// Those of them that are gone.
+    lost: BTreeSet<u32>,
     /// What was said of a node last, so that it is said once.
     said: BTreeMap<u16, Finding>,
     /// Next hops: events about others are none of ours.
@@ -145,6 +147,7 @@ impl Neighbours {
             maps,
             nodes: config.nodes.clone(),
             attached,
+            lost: BTreeSet::new(),
             said: BTreeMap::new(),
             next_hops: BTreeSet::new(),
             prober: Prober::default(),
@@ -187,6 +190,7 @@ impl Neighbours {
     /// [`NeighbourError`]; nodes before the one that failed are done.
     pub fn survey(&mut self) -> Result<Survey, NeighbourError> {
         let mut survey = Survey::default();
+        self.miss_interfaces()?;
         self.next_hops.clear();
         for node in std::mem::take(&mut self.nodes).iter() {
             let result = self.visit(node, &mut survey);
@@ -194,6 +198,20 @@ impl Neighbours {
             result?;
         }
         Ok(survey)
+    }
+
+    /// Says which interfaces have gone, and the program on them with them.
+    fn miss_interfaces(&mut self) -> Result<(), NeighbourError> {
+        for ifindex in &self.attached {
+            if self.netlink.link_at(*ifindex)?.is_none() && self.lost.insert(*ifindex) {
+                tracing::error!(
+                    ifindex,
+                    "an interface with the program on it is gone; restart the controller when it is \
+                     back, which takes capabilities that it has dropped"
+                );
+            }
+        }
+        Ok(())
     }
 
     fn visit(&mut self, node: &NodeConfig, survey: &mut Survey) -> Result<(), NeighbourError> {

@@ -310,3 +310,30 @@ fn a_file_that_is_not_there_is_named() {
     let error = Config::read(Path::new("/nowhere/pointsman.toml")).expect_err("no file");
     assert_eq!(error.to_string(), "/nowhere/pointsman.toml: cannot be read");
 }
+
+#[test]
+fn the_example_is_good_and_says_the_defaults() {
+    let text = include_str!("../../pointsman.example.toml");
+    let config = parse(text).expect("a good file");
+    // Uncommenting the settings (not the sentences) of one interface, VIP and node changes nothing.
+    let is_setting = |line: &str| {
+        let rest = line.strip_prefix("# ").unwrap_or_default();
+        let name = rest.split(" = ").next().unwrap_or_default();
+        rest.contains(" = ")
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    };
+    let said: Vec<&str> = text
+        .lines()
+        .map(|line| {
+            if is_setting(line) {
+                line.trim_start_matches("# ")
+            } else {
+                line
+            }
+        })
+        .filter(|line| !line.starts_with("mac") && !line.starts_with("interface ="))
+        .collect();
+    assert_eq!(parse(&said.join("\n")), Ok(config));
+}

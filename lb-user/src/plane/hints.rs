@@ -3,6 +3,9 @@
 //! Counts are exact because both sides only ever add and subtract atomically: the kernel with its
 //! atomic instructions, userspace through a mapping of the map's memory. A system call could only
 //! read and then write, and lose what the kernel added in between.
+//!
+//! A controller that is killed between counting and inserting leaves a count one too high, which
+//! costs a search that finds nothing, and no more.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
