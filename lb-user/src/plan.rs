@@ -2,19 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use lb_common::maps::{BeaconKey, Node, Settings, VipUse};
+use lb_common::memory;
 use lb_proto::keys::KeyRing;
 use lb_proto::status::GOOD_BEACONS;
 use lb_proto::table::{self, Share};
 
 use crate::config::Config;
 use crate::plane::clock;
-
-/// SIP's longest transaction (RFC 3261 §17.1.1.2: timer B, 64 × T1, twice over for the answer to
-/// come back): for so long the choice for a new request is remembered.
-pub const REMEMBER: Duration = Duration::from_secs(64);
 
 /// Addresses of this machine that answers to queries are taken on. More are answered too, but seen
 /// by userspace alone.
@@ -72,7 +68,7 @@ impl Plan {
                 call_secret: keys.call_secret(),
                 hold: jiffies(config.status.timing.hold()),
                 down: jiffies(config.status.timing.down()),
-                remember: jiffies(REMEMBER),
+                epoch_shift: memory::epoch_shift(jiffy_ns),
                 jiffy_ns,
                 cluster: config.cluster,
                 sample: config.event_sample,
@@ -167,8 +163,8 @@ mod tests {
         let settings = plan.settings;
         // 75 ms and 250 ms, in ticks of 4 ms, rounded up.
         assert_eq!(
-            (settings.hold, settings.down, settings.remember),
-            (19, 63, 16_000)
+            (settings.hold, settings.down, settings.epoch_shift),
+            (19, 63, 14)
         );
         assert_eq!(
             (settings.cluster, settings.node_end, settings.good_beacons),

@@ -13,9 +13,9 @@ use aya::maps::{
 };
 use aya::sys::SyscallError;
 use lb_common::maps::{
-    BeaconKey, Event, MAX_PORTS, MemoryBucket, Node, NodeCounts, NodeStatus, Pin, ReasonCounts,
-    Settings, StatusPlane, TABLE_ELEMENTS, TABLE_PACK, TABLE_SLOTS, Turnout, VIP_PROBES, VIP_SLOTS,
-    Vip, VipUse, table_place, vip_slot,
+    BeaconKey, Event, MAX_PORTS, Node, NodeCounts, NodeStatus, Pin, ReasonCounts, Settings,
+    StatusPlane, TABLE_ELEMENTS, TABLE_PACK, TABLE_SLOTS, Turnout, VIP_PROBES, VIP_SLOTS, Vip,
+    VipUse, table_place, vip_slot,
 };
 use lb_common::{Address, REASON_SLOTS, Shared};
 
@@ -81,7 +81,7 @@ pub struct Maps {
     status: Slots<NodeStatus>,
     plane: Slots<StatusPlane>,
     keys: Slots<BeaconKey>,
-    memory: Slots<MemoryBucket>,
+    memory: Slots<u64>,
     pins: Mutex<HashMap<MapData, u64, Raw<Pin>>>,
     pins_fd: OwnedFd,
     max_pins: u32,
@@ -433,14 +433,14 @@ impl Maps {
         self.max_pins
     }
 
-    /// A bucket of the memory of new requests.
-    pub fn memory_bucket(&self, index: u32) -> Result<MemoryBucket, AccessError> {
+    /// A word of the memory of new requests: see [`lb_common::memory`].
+    pub fn memory_word(&self, index: u32) -> Result<u64, AccessError> {
         self.memory.get(index)
     }
 
-    /// Overwrites a bucket of the memory of new requests.
-    pub fn set_memory_bucket(&self, index: u32, bucket: MemoryBucket) -> Result<(), AccessError> {
-        self.memory.set(index, bucket)
+    /// Overwrites a word of the memory of new requests.
+    pub fn set_memory_word(&self, index: u32, word: u64) -> Result<(), AccessError> {
+        self.memory.set(index, word)
     }
 
     /// Frames by reason, over all CPUs.

@@ -2,10 +2,11 @@
 
 use aya::maps::MapType;
 use lb_common::maps::{
-    BeaconKey, EVENT_RING_LEN, MAX_KEYS, MAX_NODES, MAX_PORTS, MAX_VIPS, MEMORY_BUCKETS,
-    MemoryBucket, Node, NodeCounts, NodeStatus, PIN_HINTS, Pin, ReasonCounts, Settings,
-    StatusPlane, TABLE_ELEMENTS, Turnout, VIP_SLOTS, Vip,
+    BeaconKey, EVENT_RING_LEN, MAX_KEYS, MAX_NODES, MAX_PORTS, MAX_VIPS, Node, NodeCounts,
+    NodeStatus, PIN_HINTS, Pin, ReasonCounts, Settings, StatusPlane, TABLE_ELEMENTS, Turnout,
+    VIP_SLOTS, Vip,
 };
+use lb_common::memory::MEMORY_WORDS;
 
 /// The compiled programs, embedded. Kept in the repository, so that stable Rust alone builds this.
 pub static BYTES: &[u8] = aya::include_bytes_aligned!(concat!(
@@ -89,7 +90,7 @@ pub const MAPS: [Shape; 16] = [
         flags: MMAPABLE,
         ..array::<u64>("PIN_HINTS", PIN_HINTS)
     },
-    array::<MemoryBucket>("MEMORY", MEMORY_BUCKETS),
+    array::<u64>("MEMORY", 2 * MEMORY_WORDS),
     per_cpu::<ReasonCounts>("REASONS", 1),
     per_cpu::<NodeCounts>("NODE_COUNTS", MAX_NODES),
     per_cpu::<u64>("VIP_COUNTS", MAX_VIPS),
