@@ -16,7 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use lb_common::choose::{Choice, Fleet, Standing, choose};
-use lb_common::maps::{MemoryBucket, NO_NODE, Pin};
+use lb_common::maps::{NO_NODE, Pin};
 use lb_common::sip::Method;
 use lb_common::siphash::{SipKey, siphash13};
 use lb_common::{Address, Outcome, Reason, memory};
@@ -34,10 +34,10 @@ pub trait Records {
     fn insert_pin(&self, key: u64, pin: Pin) -> Result<bool, Self::Error>;
     /// Overwrites a pin.
     fn update_pin(&self, key: u64, pin: Pin) -> Result<(), Self::Error>;
-    /// A bucket of the memory.
-    fn bucket(&self, index: u32) -> Result<MemoryBucket, Self::Error>;
-    /// Overwrites a bucket.
-    fn set_bucket(&self, index: u32, bucket: MemoryBucket) -> Result<(), Self::Error>;
+    /// A word of the memory.
+    fn memory(&self, index: u32) -> Result<u64, Self::Error>;
+    /// Overwrites a word of the memory.
+    fn set_memory(&self, index: u32, word: u64) -> Result<(), Self::Error>;
 }
 
 /// Where a datagram goes, and why.
@@ -84,7 +84,7 @@ pub fn steer<F: Fleet, R: Records>(
 fn by_client<F: Fleet>(fleet: &F, turnout: u64, client: SocketAddr, secret: SipKey) -> Steering {
     let key = client_key(client, secret);
     let Choice { node, reason, .. } =
-        choose(fleet, key, Standing::Existing, turnout, NO_NODE, NO_NODE);
+        choose(fleet, key, Standing::Existing, turnout, NO_NODE, false);
     Steering {
         node,
         reason,
@@ -114,16 +114,15 @@ fn by_call<F: Fleet, R: Records>(
         call_id,
         method,
     } = call;
-    let now = fleet.now();
-    let pinned = pinned(records, key, method, now)?;
-    let remembered = remembered(records, key, now, fleet.settings().remember)?;
+    let pinned = pinned(records, key, method, fleet.now())?;
+    let remembered = is_remembered(fleet, records, key)?;
     let standing = match pinned {
         NO_NODE => message::standing(payload, method),
         // A pinned call's node is asked first, whatever the message is.
         _ => Standing::Existing,
     };
     let choice = choose(fleet, key, standing, turnout, pinned, remembered);
-    let (node, reason) = carry_out(records, choice, key, standing, now)?;
+    let (node, reason) = carry_out(fleet, records, choice, key, standing)?;
     Ok(Steering {
         node,
         reason,
@@ -132,39 +131,39 @@ fn by_call<F: Fleet, R: Records>(
     })
 }
 
-/// Makes the pin that the choice asks for, or remembers the choice.
-fn carry_out<R: Records>(
+/// Makes the pin that the choice asks for, or remembers that home was chosen.
+fn carry_out<F: Fleet, R: Records>(
+    fleet: &F,
     records: &R,
     choice: Choice,
     key: u64,
     standing: Standing,
-    now: u64,
 ) -> Result<(u16, Reason), R::Error> {
-    if choice.pin {
-        let pin = Pin {
-            node: choice.node,
-            flags: 0,
-            reserved: 0,
-            created: now,
-            last_seen: now,
-        };
-        if !records.insert_pin(key, pin)? {
-            // The kernel may have been faster with a copy of the same message: its choice counts.
-            if let Some(pin) = records.pin(key)? {
-                return Ok((pin.node, Reason::Pinned));
-            }
-            let node = if choice.fallback == NO_NODE {
-                choice.node
-            } else {
-                choice.fallback
-            };
-            remember(records, key, node, now)?;
-            return Ok((node, Reason::PinsFull));
+    if !choice.pin {
+        if standing != Standing::Existing && choice.reason != Reason::HomeDown {
+            remember(fleet, records, key)?;
         }
-    } else if standing != Standing::Existing && choice.reason != Reason::Remembered {
-        remember(records, key, choice.node, now)?;
+        return Ok((choice.node, choice.reason));
     }
-    Ok((choice.node, choice.reason))
+    let pin = Pin {
+        node: choice.node,
+        flags: 0,
+        reserved: 0,
+        created: fleet.now(),
+        last_seen: fleet.now(),
+    };
+    if records.insert_pin(key, pin)? {
+        return Ok((choice.node, choice.reason));
+    }
+    // The kernel may have been faster with a copy of the same message: its choice counts.
+    if let Some(pin) = records.pin(key)? {
+        return Ok((pin.node, Reason::Pinned));
+    }
+    if choice.fallback == NO_NODE {
+        return Ok((choice.node, Reason::PinsFull));
+    }
+    remember(fleet, records, key)?;
+    Ok((choice.fallback, Reason::PinsFull))
 }
 
 /// The node that the call is pinned to, or [`NO_NODE`]. Passing messages keep the pin alive and tell
@@ -192,25 +191,28 @@ fn pinned<R: Records>(records: &R, key: u64, method: Method, now: u64) -> Result
     Ok(pin.node)
 }
 
-/// Userspace derives its jiffies and may be a tick behind the kernel's: what the kernel has just
-/// remembered must not look as if it lay in the future, which wraps around to very old.
-const CLOCK_SLACK: u64 = 64;
-
-fn remembered<R: Records>(records: &R, key: u64, now: u64, remember: u64) -> Result<u16, R::Error> {
-    let entry = memory::find(&records.bucket(memory::bucket_of(key))?, key);
-    let age = memory::age(entry, now + CLOCK_SLACK);
-    Ok(if age <= remember + CLOCK_SLACK {
-        memory::node_of(entry)
-    } else {
-        NO_NODE
-    })
+/// Whether a request of this call was sent home in this epoch or the last. Or in the next: userspace
+/// derives its jiffies, and may be a tick behind the kernel's.
+fn is_remembered<F: Fleet, R: Records>(fleet: &F, records: &R, key: u64) -> Result<bool, R::Error> {
+    let epoch = memory::epoch_of(fleet.now(), fleet.settings().epoch_shift);
+    for epoch in [epoch, epoch.wrapping_sub(1), epoch.wrapping_add(1)] {
+        if memory::has(records.memory(memory::word_of(key, epoch))?, key, epoch) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
-fn remember<R: Records>(records: &R, key: u64, node: u16, now: u64) -> Result<(), R::Error> {
-    let index = memory::bucket_of(key);
-    let mut bucket = records.bucket(index)?;
-    memory::insert(&mut bucket, memory::entry(key, node, now));
-    records.set_bucket(index, bucket)
+/// Remembers that a new request is sent home. What the kernel adds to the same word between reading
+/// and writing is lost, so a word that says it already is left alone.
+fn remember<F: Fleet, R: Records>(fleet: &F, records: &R, key: u64) -> Result<(), R::Error> {
+    let epoch = memory::epoch_of(fleet.now(), fleet.settings().epoch_shift);
+    let index = memory::word_of(key, epoch);
+    let word = records.memory(index)?;
+    if memory::has(word, key, epoch) {
+        return Ok(());
+    }
+    records.set_memory(index, memory::with(word, key, epoch))
 }
 
 #[cfg(test)]

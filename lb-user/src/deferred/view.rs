@@ -7,7 +7,7 @@ use std::cell::OnceCell;
 use std::net::SocketAddr;
 
 use lb_common::choose::Fleet;
-use lb_common::maps::{MAX_NODES, MemoryBucket, NO_NODE, Node, NodeStatus, Pin, Settings};
+use lb_common::maps::{MAX_NODES, NO_NODE, Node, NodeStatus, Pin, Settings};
 
 use super::steer::{Records, Steering, steer};
 use crate::plane::maps::Insertion;
@@ -103,11 +103,11 @@ impl Records for Maps {
         self.update_pin(key, pin).map(drop)
     }
 
-    fn bucket(&self, index: u32) -> Result<MemoryBucket, AccessError> {
-        self.memory_bucket(index)
+    fn memory(&self, index: u32) -> Result<u64, AccessError> {
+        self.memory_word(index)
     }
 
-    fn set_bucket(&self, index: u32, bucket: MemoryBucket) -> Result<(), AccessError> {
-        self.set_memory_bucket(index, bucket)
+    fn set_memory(&self, index: u32, word: u64) -> Result<(), AccessError> {
+        self.set_memory_word(index, word)
     }
 }

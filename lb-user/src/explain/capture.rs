@@ -61,7 +61,7 @@ pub enum CaptureError {
         link_type: u32,
     },
     /// Reading failed.
-    #[error("reading failed: {0}")]
+    #[error("reading failed")]
     Read(#[from] io::Error),
 }
 

@@ -51,7 +51,7 @@ pub enum InputError {
         what: String,
     },
     /// A capture.
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     Capture {
         /// The file.
         path: PathBuf,

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 
 use lb_common::Admission;
-use lb_common::maps::{MEMORY_BUCKETS, Node, NodeStatus, Settings, slot_of};
+use lb_common::maps::{Node, NodeStatus, Settings, slot_of};
+use lb_common::memory::MEMORY_WORDS;
 use proptest::prelude::*;
 
 use super::*;
@@ -39,7 +40,7 @@ impl Cluster {
                 call_secret: SipKey { k0: 1, k1: 2 },
                 hold: 75,
                 down: 250,
-                remember: 16_000,
+                epoch_shift: 14,
                 node_end: u32::from(NODES) + 1,
                 ..Settings::default()
             },
@@ -85,7 +86,7 @@ impl Fleet for Cluster {
 #[derive(Default)]
 struct Book {
     pins: RefCell<HashMap<u64, Pin>>,
-    memory: RefCell<HashMap<u32, MemoryBucket>>,
+    memory: RefCell<HashMap<u32, u64>>,
     full: bool,
 }
 
@@ -106,8 +107,8 @@ impl Records for Book {
         self.pins.borrow_mut().insert(key, pin);
         Ok(())
     }
-    fn bucket(&self, index: u32) -> Result<MemoryBucket, Infallible> {
-        assert!(index < MEMORY_BUCKETS);
+    fn memory(&self, index: u32) -> Result<u64, Infallible> {
+        assert!(index < 2 * MEMORY_WORDS);
         Ok(self
             .memory
             .borrow()
@@ -115,8 +116,8 @@ impl Records for Book {
             .copied()
             .unwrap_or_default())
     }
-    fn set_bucket(&self, index: u32, bucket: MemoryBucket) -> Result<(), Infallible> {
-        self.memory.borrow_mut().insert(index, bucket);
+    fn set_memory(&self, index: u32, word: u64) -> Result<(), Infallible> {
+        self.memory.borrow_mut().insert(index, word);
         Ok(())
     }
 }
@@ -158,10 +159,17 @@ fn a_call_goes_home_and_its_request_is_remembered() {
 fn the_kernels_memory_of_this_very_moment_counts_even_if_its_clock_is_ahead() {
     let (mut cluster, book) = (Cluster::free(), Book::default());
     let key = siphash13(cluster.settings.call_secret, b"a");
-    let Ok(()) = remember(&book, key, 3, NOW);
+    // The first moment of an epoch there, the last of the one before here.
+    let Ok(()) = remember(&cluster, &book, key);
     cluster.now = NOW - 1;
+    let home = home_of(&go(
+        &cluster,
+        &Book::default(),
+        &message("INVITE x", "a", ""),
+    ));
+    cluster.admit(home, Admission::Busy);
     let steering = go(&cluster, &book, &message("INVITE x", "a", ""));
-    assert_eq!((steering.node, steering.reason), (3, Reason::Remembered));
+    assert_eq!((steering.node, steering.reason), (home, Reason::Remembered));
 }
 
 #[test]
