@@ -1,6 +1,7 @@
 //! The daemons under test in a lab: their configuration, their start, and what their CLI says.
 
 mod files;
+mod kernel_objects;
 mod programs;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use lb_common::maps::LAYOUT_VERSION;
 use crate::lab::{Lab, Process, eventually};
 
 pub use files::{BEACON_KEY_ID, CLUSTER, GROUP_V4, GROUP_V6, Settings, beacon_key, call_secret};
+pub use kernel_objects::KernelObjects;
 pub use programs::program;
 
 /// How long a daemon may take to do what is asked of it. Generous: the machine may be busy.

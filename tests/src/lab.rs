@@ -19,7 +19,6 @@ mod bpffs;
 mod command;
 pub(crate) mod held;
 mod host;
-mod kernel_objects;
 mod namespace;
 mod pass;
 mod process;
@@ -28,7 +27,6 @@ mod topology;
 
 pub use bpffs::Bpffs;
 pub use host::Host;
-pub use kernel_objects::KernelObjects;
 pub use namespace::Namespace;
 pub use pass::PassProgram;
 pub use process::{Process, Signal, eventually, wait_until};

@@ -7,11 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lb_common::{Admission, Outcome, Reason};
-use pointsman_tests::daemons::{self, Daemons, PATIENCE, Settings};
+use pointsman_tests::daemons::{self, Daemons, KernelObjects, PATIENCE, Settings};
 use pointsman_tests::fleet::Fleet;
-use pointsman_tests::lab::{
-    Arms, KernelObjects, Lab, PassProgram, Plan, Process, Signal, eventually,
-};
+use pointsman_tests::lab::{Arms, Lab, PassProgram, Plan, Process, Signal, eventually};
 use pointsman_tests::record::{Calls, Recorder};
 use pointsman_tests::traffic::{CallLoad, Client, Stream, Switch, clean_rate, start_sipp_server};
 
@@ -66,7 +64,10 @@ fn forty_upgrades_under_load_lose_nothing() -> Result<()> {
         .collect::<Result<_>>()?;
     // The first replacement is not counted: whatever it takes once, it may take.
     replace(&mut fleet, End::Stopped)?;
-    let before = KernelObjects::count();
+    let objects = |fleet: &Fleet<'_>| {
+        KernelObjects::of(&lab.lb.namespace, &fleet.daemons.pins(), &fleet.controller)
+    };
+    let before = objects(&fleet)?;
     let left_before = left_to_others(&fleet.daemons)?;
 
     let recorder = Recorder::start(lab.nodes.iter().chain([&lab.lb]))?;
@@ -108,13 +109,11 @@ fn forty_upgrades_under_load_lose_nothing() -> Result<()> {
     assert_eq!(calls.split().count(), 0, "calls that reached two nodes");
     assert_eq!(calls.len(), stats.started as usize);
 
-    // The kernel frees programs a moment after their last user is gone.
-    eventually(
-        "programs and maps to be as many as before",
-        PATIENCE,
-        || Ok(KernelObjects::count().is_within(before)),
-    )
-    .with_context(|| format!("{before:?} before, {:?} now", KernelObjects::count()))
+    // The kernel frees a program a moment after its last user is gone.
+    eventually("the kernel to hold no more than before", PATIENCE, || {
+        Ok(objects(&fleet)? == before)
+    })
+    .with_context(|| format!("{before:?} before, {:?} now", objects(&fleet)))
 }
 
 /// Messages for the VIP that the program did not steer itself.

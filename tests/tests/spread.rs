@@ -32,7 +32,7 @@ fn plane(dead: Option<u16>) -> Result<Plane> {
         call_secret: call_secret(),
         hold: clock.jiffies(HOUR),
         down: clock.jiffies(HOUR * 2),
-        remember: clock.jiffies(Duration::from_secs(64)),
+        epoch_shift: lb_common::memory::epoch_shift(clock.jiffy_ns()),
         jiffy_ns: clock.jiffy_ns(),
         cluster: 1,
         sample: 0,

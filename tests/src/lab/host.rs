@@ -65,7 +65,7 @@ impl Host {
             namespace
                 .run(
                     "ethtool",
-                    &format!("--offload {end} tx off txvlan off rxvlan off"),
+                    &format!("--offload {end} tx off txvlan off tx-vlan-stag-hw-insert off"),
                 )
                 .with_context(|| format!("while plugging {here} into {there}"))?;
         }
