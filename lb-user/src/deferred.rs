@@ -22,6 +22,8 @@ pub mod steer;
 mod checksum;
 mod message;
 mod origin;
+#[cfg(test)]
+mod parity;
 mod sockets;
 mod system;
 mod task;

@@ -15,8 +15,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
-use lb_common::choose::{Choice, Fleet, Standing, choose};
-use lb_common::maps::{NO_NODE, Pin};
+use lb_common::choose::{Choice, Fleet, Standing, choose, is_plainly_up};
+use lb_common::maps::{NO_NODE, Pin, Turnout};
 use lb_common::sip::Method;
 use lb_common::siphash::{SipKey, siphash13};
 use lb_common::{Address, Outcome, Reason, memory};
@@ -122,6 +122,12 @@ fn by_call<F: Fleet, R: Records>(
         _ => Standing::Existing,
     };
     let choice = choose(fleet, key, standing, turnout, pinned, remembered);
+    // Where home is plainly up the kernel does not look for a To tag, and remembers them all.
+    let is_plain = pinned == NO_NODE && turnout & Turnout::DRAINING == 0;
+    let is_plain = is_plain && choice.reason == Reason::Home && is_up(fleet, choice.node);
+    if is_plain && method.may_start() {
+        remember(fleet, records, key)?;
+    }
     let (node, reason) = carry_out(fleet, records, choice, key, standing)?;
     Ok(Steering {
         node,
@@ -129,6 +135,11 @@ fn by_call<F: Fleet, R: Records>(
         call_id: Some(call_id),
         key,
     })
+}
+
+fn is_up<F: Fleet>(fleet: &F, id: u16) -> bool {
+    let known = fleet.node(id).zip(fleet.status(id));
+    known.is_some_and(|(node, status)| is_plainly_up(node, status, fleet.settings(), fleet.now()))
 }
 
 /// Makes the pin that the choice asks for, or remembers that home was chosen.
