@@ -234,11 +234,11 @@ fn detach(path: &Path, bpffs: Option<PathBuf>, json: bool) -> anyhow::Result<()>
     if directories.is_empty() {
         return print(&format!("nothing is pinned in {}", bpffs.display()));
     }
-    print(&format!(
-        "detached from {}, removed {} ",
-        interfaces.join(" "),
-        show(&directories)
-    ))?;
+    match &interfaces[..] {
+        [] => print("no interface was attached to")?,
+        names => print(&format!("detached from {}", names.join(" ")))?,
+    }
+    print(&format!("removed {}", show(&directories)))?;
     if let Some(pid) = controller {
         print(&format!(
             "a controller (pid {pid}) still runs over what is gone: stop it or restart it"

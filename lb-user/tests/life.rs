@@ -103,11 +103,8 @@ fn sweep() {
 #[expect(unsafe_code, reason = "unshare")]
 fn unshare_network() {
     // SAFETY: only this thread's network namespace changes.
-    assert_eq!(
-        unsafe { libc::unshare(libc::CLONE_NEWNET) },
-        0,
-        "this takes root"
-    );
+    let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+    assert_eq!(result, 0, "this takes root");
 }
 
 fn ip(arguments: &str) {
@@ -307,7 +304,7 @@ fn a_pin_of_another_shape_is_refused_by_name() {
     let size = size_of::<lb_common::maps::Node>();
     let shapes = [
         (
-            format!("type array key 4 value 8 entries 256 flags 0x80"),
+            "type array key 4 value 8 entries 256 flags 0x80".to_owned(),
             "value size 8",
         ),
         (

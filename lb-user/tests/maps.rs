@@ -121,7 +121,11 @@ fn what_is_over_is_swept_and_the_rest_stays() {
         session: 100_000,
     };
     for n in 0..30_000 {
-        let flags = if n % 3 == 0 { Pin::CONFIRMED } else { 0 };
+        let flags = if n.is_multiple_of(3) {
+            Pin::CONFIRMED
+        } else {
+            0
+        };
         let created = now - 2_000 * (n % 2);
         maps.insert_pin(
             key(n),
@@ -134,7 +138,7 @@ fn what_is_over_is_swept_and_the_rest_stays() {
         )
         .expect("room");
     }
-    let over = |n: u64| n % 2 == 1 && n % 3 != 0;
+    let over = |n: u64| n % 2 == 1 && !n.is_multiple_of(3);
     let mut sweeper = Sweeper::new(maps.clone(), clock);
     let mut removed = 0;
     // More steps than one walk takes.
