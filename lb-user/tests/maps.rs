@@ -120,7 +120,7 @@ fn what_is_over_is_swept_and_the_rest_stays() {
         transaction: 1_000,
         session: 100_000,
     };
-    for n in 0..30_000 {
+    for n in 0..30_000u64 {
         let flags = if n.is_multiple_of(3) {
             Pin::CONFIRMED
         } else {
