@@ -78,6 +78,11 @@ fn a_node_speaks_only_while_its_sip_server_answers() -> Result<()> {
         redirect.wait_until_ready(PATIENCE)?;
         let mut server = start_server(&lab, node)?;
         ether.wait_for_voice(node)?;
+        // The server goes on answering: ten probes' time at least.
+        let before = ether.count(node);
+        eventually("a hundred beacons", PATIENCE, || {
+            Ok(ether.count(node) > before + 100)
+        })?;
         server.kill()?;
         ether.wait_for_silence(node)?;
         redirect.expect_running()?;

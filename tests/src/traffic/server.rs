@@ -44,6 +44,8 @@ pub fn start(lab: &Lab, node: &Host, name: &str, listen: SocketAddr) -> Result<P
         "-timer_resol",
         "1",
     ]);
+    // A Call-ID whose call is over may come again.
+    command.args(["-deadcall_wait", "0"]);
     // What belongs to calls it does not know is no reason to answer or to fail.
     command.args(["-default_behaviors", "none"]);
     let mut process = Process::start(lab, name, command)?;
