@@ -3,11 +3,12 @@
 //! Unit and property tests run first and in parallel. The `pointsman-tests` package follows, one
 //! test at a time: its tests make network namespaces and measure time, and would disturb each other.
 
+mod programs;
 mod summary;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
@@ -30,7 +31,7 @@ use summary::Summary;
 pub(crate) struct Args {
     /// Only tests with one of these words in their name
     filter: Vec<String>,
-    /// Only unit and property tests, which need no root and no other programs
+    /// Only unit and property tests, those beside the code that they test
     #[arg(long, conflicts_with = "integration")]
     unit: bool,
     /// Only the tests of the `tests` package
@@ -54,66 +55,90 @@ pub(crate) fn run(repo: &Repo, args: &Args) -> Result<ExitCode> {
         );
     }
     build::bpf_up_to_date(repo)?;
-
-    let begin = Instant::now();
-    let mut summary = Summary::default();
-    if !args.integration {
-        terminal::say("Unit and property tests");
-        let mut cargo = command::cargo_compiling(repo, "test");
-        cargo.args(["--workspace", "--no-fail-fast"]);
-        if repo.has_tests_package() {
-            cargo.args(["--exclude", "pointsman-tests"]);
-        }
-        run_tests(&mut cargo, args, &[], &mut summary)?;
-    }
     if integration {
         setup::lab()?;
         terminal::say("The programs under test");
         build::programs(repo, Profile::Release)?;
-        terminal::say("Integration tests, one at a time");
-        let skips = repo.target.join("skipped-tests");
-        let _ = fs::remove_file(&skips);
-        let mut cargo = command::cargo_compiling(repo, "test");
-        cargo
-            .args(["--package", "pointsman-tests", "--no-fail-fast"])
-            .env("POINTSMAN_BIN_DIR", repo.release_dir())
-            .env("POINTSMAN_SKIPS", &skips);
-        run_tests(&mut cargo, args, &["--test-threads=1"], &mut summary)?;
-        summary.skipped = lines(&skips);
     }
+    terminal::say("The tests");
+    let (integration_tests, unit_tests): (Vec<_>, Vec<_>) = programs::compile(repo)?
+        .into_iter()
+        .partition(|program| program.is_integration(repo));
+
+    let skips = repo.target.join("skipped-tests");
+    let _ = fs::remove_file(&skips);
+    let surroundings = Surroundings {
+        bin_dir: repo.release_dir(),
+        skips,
+    };
+    let begin = Instant::now();
+    let mut summary = Summary::default();
+    if !args.integration {
+        terminal::say("Unit and property tests");
+        for program in &unit_tests {
+            println!("\n{}", paint(Tone::Strong, &program.name(repo)));
+            run_tests(program.command(), args, &surroundings, &mut summary)?;
+        }
+        println!("\n{}", paint(Tone::Strong, "examples in the documentation"));
+        let mut doc_tests = command::cargo_compiling(repo, "test");
+        doc_tests.args(["--workspace", "--doc", "--no-fail-fast", "--"]);
+        run_tests(doc_tests, args, &surroundings, &mut summary)?;
+    }
+    if integration {
+        terminal::say("Integration tests, one at a time");
+        for program in &integration_tests {
+            println!("\n{}", paint(Tone::Strong, &program.name(repo)));
+            let mut command = program.command();
+            command.arg("--test-threads=1");
+            run_tests(command, args, &surroundings, &mut summary)?;
+        }
+    }
+    summary.skipped = lines(&surroundings.skips);
     Ok(report(&summary, begin))
 }
 
-/// Runs one cargo invocation, shows its output as it comes and counts its results.
+/// What tests find in their environment.
+struct Surroundings {
+    /// `POINTSMAN_BIN_DIR`: the directory of the programs under test.
+    bin_dir: PathBuf,
+    /// `POINTSMAN_SKIPS`: the file to which a test that cannot run here adds a line.
+    skips: PathBuf,
+}
+
+/// Runs tests, shows their output as it comes and counts their results.
 fn run_tests(
-    cargo: &mut Command,
+    mut command: Command,
     args: &Args,
-    libtest: &[&str],
+    surroundings: &Surroundings,
     summary: &mut Summary,
 ) -> Result<()> {
-    cargo.arg("--").args(libtest).args(&args.filter);
+    command
+        .args(&args.filter)
+        .env("POINTSMAN_BIN_DIR", &surroundings.bin_dir)
+        .env("POINTSMAN_SKIPS", &surroundings.skips);
     if args.show_output {
-        cargo.arg("--show-output");
+        command.arg("--show-output");
     }
     if terminal::stdout_has_colours() {
-        cargo.arg("--color=always");
+        command.arg("--color=always");
     }
-    let mut child = cargo
+    let mut child = command
         .stdout(Stdio::piped())
         .spawn()
-        .with_context(|| format!("cannot start `{}`", command::line(cargo)))?;
+        .with_context(|| format!("cannot start `{}`", command::line(&command)))?;
     let stdout = child
         .stdout
         .take()
-        .context("cargo has no standard output")?;
+        .context("a test program has no standard output")?;
     for line in BufReader::new(stdout).split(b'\n') {
         let line = line?;
         let line = String::from_utf8_lossy(&line);
         println!("{line}");
         summary.read(&line);
     }
-    if !child.wait()?.success() {
-        summary.a_run_failed = true;
+    let status = child.wait()?;
+    if !status.success() {
+        summary.a_run_failed(&command::line(&command), &status.to_string());
     }
     Ok(())
 }
