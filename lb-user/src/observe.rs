@@ -12,6 +12,7 @@ mod site;
 mod stat_table;
 mod table;
 mod units;
+mod userspace;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -136,31 +137,50 @@ pub fn stats(
     output: &mut dyn Write,
 ) -> Result<(), ObserveError> {
     let bpffs = arguments.place.bpffs.as_deref();
-    let mut before = take(config, bpffs)?;
     let Some(Seconds(interval)) = arguments.watch else {
-        let report = stat_table::Report::new(&before.1, None, arguments.all);
-        return print_stats(&report, json, output);
+        let now = Sample::take(config, bpffs)?;
+        return print_stats(&now.report(None, arguments.all), json, output);
     };
+    let mut before = Sample::take(config, bpffs)?;
     loop {
         thread::sleep(interval);
-        // Opened anew, because `detach` and a fresh start leave the old maps behind.
-        let now = take(config, bpffs)?;
-        let since = now.0.saturating_duration_since(before.0);
-        let report = stat_table::Report::new(&now.1, Some((&before.1, since)), arguments.all);
+        let now = Sample::take(config, bpffs)?;
         if !json && io::IsTerminal::is_terminal(&io::stdout()) {
             // Home, and clear.
             output
                 .write_all(b"\x1b[H\x1b[2J")
                 .map_err(ObserveError::Output)?;
         }
-        print_stats(&report, json, output)?;
+        print_stats(&now.report(Some(&before), arguments.all), json, output)?;
         before = now;
     }
 }
 
-fn take(config: &Path, bpffs: Option<&Path>) -> Result<(Instant, Reading), ObserveError> {
-    let reading = Observed::open(config, bpffs)?.read()?;
-    Ok((Instant::now(), reading))
+/// One look at everything that is counted.
+struct Sample {
+    at: Instant,
+    reading: Reading,
+    deferred: Option<userspace::Deferred>,
+}
+
+impl Sample {
+    /// Opens the maps anew each time, because `detach` and a fresh start leave the old ones behind.
+    fn take(config: &Path, bpffs: Option<&Path>) -> Result<Self, ObserveError> {
+        let observed = Observed::open(config, bpffs)?;
+        Ok(Self {
+            reading: observed.read()?,
+            at: Instant::now(),
+            deferred: observed.metrics.and_then(userspace::Deferred::ask),
+        })
+    }
+
+    fn report(&self, before: Option<&Self>, all: bool) -> stat_table::Report {
+        let earlier = before.map(|before| {
+            let interval = self.at.saturating_duration_since(before.at);
+            (&before.reading, interval)
+        });
+        stat_table::Report::new(&self.reading, earlier, all).with_deferred(self.deferred.clone())
+    }
 }
 
 /// In JSON one line a report, so that `--watch` makes JSON lines.

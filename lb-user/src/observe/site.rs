@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::reading::Reading;
@@ -79,6 +79,8 @@ pub struct Observed {
     pub clock: Clock,
     /// The nodes' addresses, as far as a configuration tells.
     pub addresses: BTreeMap<u16, IpAddr>,
+    /// Where its daemon has its page for Prometheus, if a configuration tells.
+    pub metrics: Option<SocketAddr>,
 }
 
 impl Observed {
@@ -112,6 +114,7 @@ impl Observed {
             maps,
             clock,
             addresses,
+            metrics: config.and_then(|config| config.metrics),
         })
     }
 

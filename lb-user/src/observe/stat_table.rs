@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::reading::Reading;
 use super::table::Table;
 use super::units;
+use super::userspace::Deferred;
 
 /// The command's answer. Rates are there with `--watch` only.
 #[derive(Debug, Serialize)]
@@ -26,6 +27,9 @@ pub(super) struct Report {
     pins_max: u32,
     status_plane: &'static str,
     staleness_ignored: u64,
+    /// What became of deferred datagrams; left out when the daemon does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deferred: Option<Deferred>,
 }
 
 #[derive(Debug, Serialize)]
@@ -118,7 +122,13 @@ impl Report {
             pins_max: now.max_pins,
             status_plane: now.plane_state().name(),
             staleness_ignored: now.plane.ignored_staleness,
+            deferred: None,
         }
+    }
+
+    /// Adds what the daemon says.
+    pub(super) fn with_deferred(self, deferred: Option<Deferred>) -> Self {
+        Self { deferred, ..self }
     }
 
     pub(super) fn write(&self, output: &mut dyn Write) -> io::Result<()> {
@@ -127,6 +137,9 @@ impl Report {
         self.node_table().write(output)?;
         writeln!(output)?;
         self.vip_table().write(output)?;
+        if let Some(deferred) = &self.deferred {
+            deferred.write(output)?;
+        }
         let Self {
             pins,
             pins_max,
