@@ -8,6 +8,7 @@
 
 mod privileges;
 mod reload;
+mod report;
 mod serve;
 
 use std::collections::BTreeSet;
@@ -22,15 +23,14 @@ use lb_proto::keys::KeyRing;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::apply::{self, Applied, TableChange};
+use crate::apply;
 use crate::config::Config;
 use crate::deferred::{self, Deferred};
 use crate::neighbours::{self, Neighbours};
 use crate::netlink::{Netlink, Watch};
 use crate::pins::{SweepCounts, Sweeper};
 use crate::plan::Plan;
-use crate::plane::attach::{Attached, Attachment, How, XdpMode};
-use crate::plane::bpffs::Prepared;
+use crate::plane::attach::Attached;
 use crate::plane::clock::Clock;
 use crate::plane::{LoadOptions, Maps, Plane, Site};
 use crate::status::{StatusCounts, StatusTask};
@@ -118,14 +118,14 @@ async fn start(path: &Path) -> anyhow::Result<Daemon> {
     let config = &intent.config;
 
     let (site, prepared) = Site::claim(&config.bpffs)?;
-    report_bpffs(&prepared);
+    report::bpffs(&prepared);
     let opened = site.open(&LoadOptions {
         max_pins: config.pins.max,
     })?;
     let plane = opened.plane;
     if opened.is_adopted {
         tracing::info!(dir = %site.dir().display(), "adopted the maps that are in use");
-        warn_of_fixed_sizes(config, plane.maps());
+        report::fixed_sizes(config, plane.maps());
     }
     let clock = Arc::new(Clock::measure(&plane)?);
     tracing::debug!(jiffy_ns = clock.jiffy_ns(), "measured the kernel's clock");
@@ -134,7 +134,7 @@ async fn start(path: &Path) -> anyhow::Result<Daemon> {
     let own = neighbours::own_addresses(&config.nodes)?;
     let plan = Plan::of(config, &intent.keys, clock.jiffy_ns(), &own);
     let applied = apply::apply(&maps, &plan)?;
-    report_applied(&applied);
+    report::applied(&applied);
     let mut neighbours = Neighbours::new(maps.clone(), config, present_interfaces(config)?)?;
     neighbours.survey()?;
 
@@ -155,7 +155,7 @@ async fn start(path: &Path) -> anyhow::Result<Daemon> {
     };
 
     let attachment = site.attach(&plane, &config.interfaces)?;
-    report_attachment(config, &attachment);
+    report::attachment(config, &attachment);
     privileges::drop_all().context("dropping capabilities")?;
     Ok(Daemon {
         path: path.to_owned(),
@@ -193,110 +193,4 @@ fn present_interfaces(config: &Config) -> anyhow::Result<Vec<u32>> {
         present.extend(netlink.link_named(&wanted.name)?.map(|link| link.index));
     }
     Ok(present)
-}
-
-fn warn_of_fixed_sizes(config: &Config, maps: &Maps) {
-    let (wanted, present) = (config.pins.max, maps.max_pins());
-    if wanted != present {
-        tracing::warn!(
-            wanted,
-            present,
-            "the map of pins keeps its size; `pointsman detach` and a fresh start change it"
-        );
-    }
-}
-
-fn report_bpffs(prepared: &Prepared) {
-    match prepared {
-        Prepared::Ready => {}
-        Prepared::Mounted {
-            at,
-            is_private: false,
-        } => {
-            tracing::info!(at = %at.display(), "mounted a BPF file system");
-        }
-        Prepared::Mounted {
-            at,
-            is_private: true,
-        } => {
-            tracing::warn!(
-                at = %at.display(),
-                "mounted a BPF file system in this process's own mount namespace: it goes when the \
-                 last process in there ends, and the data plane with it; mount it outside before \
-                 starting"
-            );
-        }
-    }
-}
-
-pub(crate) fn report_applied(applied: &Applied) {
-    if !applied.added.is_empty() {
-        tracing::info!(nodes = ?applied.added, "nodes added");
-    }
-    if !applied.removed.is_empty() {
-        tracing::info!(nodes = ?applied.removed, "nodes removed");
-    }
-    match applied.table {
-        TableChange::Same => {}
-        TableChange::First => tracing::info!("filled the steering table"),
-        TableChange::Flipped { cut_short: false } => {
-            tracing::info!("flipped to a new steering table; the old one keeps its dialogs");
-        }
-        TableChange::Flipped { cut_short: true } => {
-            tracing::warn!(
-                "flipped to a new steering table before the one before the last had drained: calls \
-                 from before the earlier change may move"
-            );
-        }
-    }
-}
-
-fn report_attachment(config: &Config, attachment: &Attachment) {
-    for attached in &attachment.interfaces {
-        let Attached {
-            name,
-            is_generic,
-            how,
-            ..
-        } = attached;
-        let mode = if *is_generic { "generic" } else { "native" };
-        match how {
-            How::Created { not_native: None } => {
-                tracing::info!(interface = name, mode, "attached");
-            }
-            How::Created {
-                not_native: Some(why),
-            } => {
-                tracing::warn!(
-                    interface = name,
-                    mode,
-                    why,
-                    "attached in the network stack, several times slower: the driver refuses native XDP"
-                );
-            }
-            How::Replaced { program_id } => {
-                tracing::info!(interface = name, mode, program_id, "replaced the program");
-            }
-        }
-        let wanted = config.interfaces.iter().find(|wanted| wanted.name == *name);
-        let is_other = match wanted.map(|wanted| wanted.mode) {
-            Some(XdpMode::Native) => *is_generic,
-            Some(XdpMode::Generic) => !*is_generic,
-            Some(XdpMode::Auto) | None => false,
-        };
-        if is_other {
-            tracing::warn!(
-                interface = name,
-                mode,
-                "attached in another mode than configured; `pointsman detach` and a fresh start \
-                 change it"
-            );
-        }
-    }
-    for name in &attachment.released {
-        tracing::warn!(
-            interface = name,
-            "not configured any more, or gone: detached from it"
-        );
-    }
 }

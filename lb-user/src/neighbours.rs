@@ -10,9 +10,10 @@
 //! longer: it may only have missed an answer, and whether the node lives is the status plane's to
 //! say. A new address replaces it at once.
 
+mod prober;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::config::{Config, NodeConfig};
 use crate::netlink::{Change, Mac, Netlink, NetlinkError, Route, Watch};
 use crate::plane::{AccessError, Maps};
+use prober::Prober;
 
 /// All nodes are looked at again this often, events or not.
 const REFRESH: Duration = Duration::from_secs(10);
@@ -30,9 +32,6 @@ const REFRESH: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(1);
 /// Events that come together are dealt with together.
 const SETTLE: Duration = Duration::from_millis(5);
-/// The discard port (RFC 863): nothing is expected to listen.
-const DISCARD: u16 = 9;
-
 /// Nodes' ways could not be found or written down.
 #[derive(Debug, thiserror::Error)]
 pub enum NeighbourError {
@@ -444,46 +443,6 @@ impl Neighbours {
 
 fn warn(what: &str, error: &(dyn std::error::Error + 'static)) {
     tracing::warn!(error, "{what}");
-}
-
-/// Makes the kernel resolve a node's address, by sending it an empty datagram.
-#[derive(Default)]
-struct Prober {
-    sockets: BTreeMap<(bool, Option<String>), UdpSocket>,
-}
-
-impl Prober {
-    fn ask(&mut self, node: &NodeConfig) {
-        if let Err(error) = self.try_ask(node) {
-            // The next round tries again; until then the kernel may learn it by itself.
-            tracing::debug!(node = node.id, %error, "cannot ask for a link address");
-        }
-    }
-
-    fn try_ask(&mut self, node: &NodeConfig) -> io::Result<()> {
-        let key = (node.address.is_ipv4(), node.interface.clone());
-        if !self.sockets.contains_key(&key) {
-            let socket = open(node.address, node.interface.as_deref())?;
-            self.sockets.insert(key.clone(), socket);
-        }
-        if let Some(socket) = self.sockets.get(&key) {
-            socket.send_to(&[], SocketAddr::new(node.address, DISCARD))?;
-        }
-        Ok(())
-    }
-}
-
-fn open(address: IpAddr, interface: Option<&str>) -> io::Result<UdpSocket> {
-    use socket2::{Domain, Socket, Type};
-    let domain = if address.is_ipv4() {
-        Domain::IPV4
-    } else {
-        Domain::IPV6
-    };
-    let socket = Socket::new(domain, Type::DGRAM.nonblocking(), None)?;
-    // Without a capability this works as long as the socket is bound to no other (Linux 5.7).
-    socket.bind_device(interface.map(str::as_bytes))?;
-    Ok(socket.into())
 }
 
 /// A link address as people write it.

@@ -2,8 +2,8 @@
 
 use lb_net::systemd;
 
-use super::serve::{Serving, report};
-use super::{Intent, report_applied};
+use super::serve::{Serving, complain};
+use super::{Intent, report};
 use crate::apply;
 use crate::config::Config;
 use crate::neighbours;
@@ -42,8 +42,8 @@ impl Serving {
             self.restart_status(&intent)?;
         }
         match apply::apply(&self.maps, &plan) {
-            Ok(applied) => report_applied(&applied),
-            Err(error) => report("the configuration is only half applied", &error),
+            Ok(applied) => report::applied(&applied),
+            Err(error) => complain("the configuration is only half applied", &error),
         }
         self.channels
             .nodes

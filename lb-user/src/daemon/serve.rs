@@ -168,7 +168,7 @@ impl Serving {
         match apply::is_draining(&self.maps) {
             Ok(true) => self.drain_until = Some(Instant::now() + self.intent.config.drain),
             Ok(false) => self.drain_until = None,
-            Err(error) => report("cannot read the turnout", &error),
+            Err(error) => complain("cannot read the turnout", &error),
         }
     }
 
@@ -176,13 +176,13 @@ impl Serving {
         self.drain_until = None;
         match apply::finish_drain(&self.maps, &self.plan) {
             Ok(()) => tracing::info!("the old steering table has drained"),
-            Err(error) => report("cannot end the drain", &error),
+            Err(error) => complain("cannot end the drain", &error),
         }
     }
 
     fn calibrate(&self) {
         if let Err(error) = self.clock.calibrate(&self.plane) {
-            report("cannot set the clock; it goes on as before", &error);
+            complain("cannot set the clock; it goes on as before", &error);
         }
     }
 
@@ -190,7 +190,7 @@ impl Serving {
         let services = plan::services(&self.intent.config, &own);
         match apply::apply_services(&self.maps, &services) {
             Ok(()) => self.own = own,
-            Err(error) => report("cannot enter this machine's addresses", &error),
+            Err(error) => complain("cannot enter this machine's addresses", &error),
         }
     }
 
@@ -212,6 +212,6 @@ impl Serving {
     }
 }
 
-pub(super) fn report(what: &str, error: &(dyn std::error::Error + 'static)) {
+pub(super) fn complain(what: &str, error: &(dyn std::error::Error + 'static)) {
     tracing::error!(error, "{what}");
 }

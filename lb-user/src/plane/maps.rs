@@ -3,26 +3,28 @@
 //! All methods take `&self`: a map update is atomic per element in the kernel, and the locks here
 //! only serve aya's signatures.
 
+mod counts;
+mod pins;
+mod vips;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use aya::maps::{
-    Array, DevMap, HashMap, Map, MapData, MapError, MapFd, PerCpuArray, PerCpuValues, RingBuf,
-};
+use aya::maps::{Array, DevMap, HashMap, Map, MapData, MapError, MapFd, PerCpuArray, RingBuf};
 use aya::sys::SyscallError;
+use lb_common::Shared;
 use lb_common::maps::{
     BeaconKey, Event, MAX_PORTS, Node, NodeCounts, NodeStatus, Pin, ReasonCounts, Settings,
-    StatusPlane, TABLE_ELEMENTS, TABLE_PACK, TABLE_SLOTS, Turnout, VIP_PROBES, VIP_SLOTS, Vip,
-    VipUse, table_place, vip_slot,
+    StatusPlane, TABLE_ELEMENTS, TABLE_PACK, TABLE_SLOTS, Turnout, Vip, table_place,
 };
-use lb_common::{Address, REASON_SLOTS, Shared};
 
 use super::batch;
 pub use super::batch::{Batch, Cursor};
 use super::hints::PinHints;
 use super::raw::{Raw, from_bytes};
+pub use pins::Insertion;
 
 /// A map could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -58,17 +60,6 @@ pub enum OpenError {
         #[source]
         source: MapError,
     },
-}
-
-/// How the insertion of a pin went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Insertion {
-    /// The pin is made.
-    Made,
-    /// The call has a pin already, which is left as it is.
-    Exists,
-    /// No room.
-    Full,
 }
 
 /// Typed accessors to every map.
@@ -266,173 +257,6 @@ impl Maps {
         self.keys.set(id.into(), key)
     }
 
-    /// Enters a service or status address.
-    ///
-    /// # Errors
-    /// [`AccessError`] of `VIPS` with [`MapError::OutOfBounds`] when the table has no place left
-    /// near its slot, which the limit on service addresses makes all but impossible.
-    pub fn insert_vip(&self, vip: Vip) -> Result<(), AccessError> {
-        let (found, free) = self.find_vip(vip.address, vip.port_be)?;
-        match found.or(free) {
-            Some(slot) => self.vips.set(slot, vip),
-            None => Err(self.vips.error(MapError::OutOfBounds {
-                index: vip_slot(vip.address, vip.port_be),
-                max_entries: VIP_SLOTS,
-            })),
-        }
-    }
-
-    /// Removes an address; returns whether it was there.
-    pub fn remove_vip(&self, address: Address, port_be: u16) -> Result<bool, AccessError> {
-        let (Some(slot), _) = self.find_vip(address, port_be)? else {
-            return Ok(false);
-        };
-        let removed = Vip {
-            purpose: VipUse::Removed as u8,
-            ..Vip::default()
-        };
-        self.vips.set(slot, removed)?;
-        Ok(true)
-    }
-
-    /// All service and status addresses.
-    pub fn vips(&self) -> Result<Vec<Vip>, AccessError> {
-        let all: Result<Vec<Vip>, _> = (0..VIP_SLOTS).map(|slot| self.vips.get(slot)).collect();
-        Ok(all?.into_iter().filter(is_in_use).collect())
-    }
-
-    /// The slot of an address, and the first slot where it could be entered.
-    fn find_vip(
-        &self,
-        address: Address,
-        port_be: u16,
-    ) -> Result<(Option<u32>, Option<u32>), AccessError> {
-        let start = vip_slot(address, port_be);
-        let mut free = None;
-        for probe in 0..VIP_PROBES {
-            let slot = (start + probe) % VIP_SLOTS;
-            let vip = self.vips.get(slot)?;
-            if vip.purpose == VipUse::Empty as u8 {
-                return Ok((None, free.or(Some(slot))));
-            } else if vip.purpose == VipUse::Removed as u8 {
-                free = free.or(Some(slot));
-            } else if vip.address == address && vip.port_be == port_be {
-                return Ok((Some(slot), free));
-            }
-        }
-        Ok((None, free))
-    }
-
-    /// A call's pin.
-    pub fn pin(&self, key: u64) -> Result<Option<Pin>, AccessError> {
-        match lock(&self.pins).get(&key, 0) {
-            Ok(Raw(pin)) => Ok(Some(pin)),
-            Err(MapError::KeyNotFound) => Ok(None),
-            Err(source) => Err(AccessError {
-                map: "PINS",
-                source,
-            }),
-        }
-    }
-
-    /// Makes a pin, unless the call has one.
-    pub fn insert_pin(&self, key: u64, pin: Pin) -> Result<Insertion, AccessError> {
-        const NO_EXIST: u64 = 1;
-        self.pin_hints.add(key);
-        let error = match lock(&self.pins).insert(key, Raw(pin), NO_EXIST) {
-            Ok(()) => return Ok(Insertion::Made),
-            Err(error) => error,
-        };
-        self.pin_hints.subtract(key);
-        match os_error(&error) {
-            Some(libc::EEXIST) => Ok(Insertion::Exists),
-            Some(libc::E2BIG | libc::ENOMEM) => Ok(Insertion::Full),
-            _ => Err(AccessError {
-                map: "PINS",
-                source: error,
-            }),
-        }
-    }
-
-    /// Overwrites a pin that exists; returns whether it did.
-    pub fn update_pin(&self, key: u64, pin: Pin) -> Result<bool, AccessError> {
-        const EXIST: u64 = 2;
-        match lock(&self.pins).insert(key, Raw(pin), EXIST) {
-            Ok(()) => Ok(true),
-            Err(error) if os_error(&error) == Some(libc::ENOENT) => Ok(false),
-            Err(source) => Err(AccessError {
-                map: "PINS",
-                source,
-            }),
-        }
-    }
-
-    /// Deletes a pin; returns whether there was one.
-    pub fn remove_pin(&self, key: u64) -> Result<bool, AccessError> {
-        match lock(&self.pins).remove(&key) {
-            Ok(()) => {
-                self.pin_hints.subtract(key);
-                Ok(true)
-            }
-            Err(error) if os_error(&error) == Some(libc::ENOENT) => Ok(false),
-            Err(source) => Err(AccessError {
-                map: "PINS",
-                source,
-            }),
-        }
-    }
-
-    /// The next few thousand pins of a walk over all of them. Pins made or deleted during the walk
-    /// may or may not be seen; all others are seen once.
-    pub fn pin_batch(&self, from: Option<Cursor>) -> Result<Batch<Pin>, AccessError> {
-        batch::read(self.pins_fd.as_fd(), from).map_err(|error| AccessError {
-            map: "PINS",
-            source: error.into(),
-        })
-    }
-
-    /// All pins. Ends after the first error.
-    pub fn pins(&self) -> impl Iterator<Item = Result<(u64, Pin), AccessError>> + '_ {
-        let mut at = Walk::Start;
-        std::iter::from_fn(move || {
-            let from = match at {
-                Walk::Start => None,
-                Walk::At(cursor) => Some(cursor),
-                Walk::End => return None,
-            };
-            let batch = self.pin_batch(from);
-            at = match &batch {
-                Ok(Batch {
-                    next: Some(next), ..
-                }) => Walk::At(*next),
-                Ok(Batch { next: None, .. }) | Err(_) => Walk::End,
-            };
-            Some(batch)
-        })
-        .flat_map(|batch| {
-            let (pins, error) = match batch {
-                Ok(batch) => (batch.entries, None),
-                Err(error) => (Vec::new(), Some(Err(error))),
-            };
-            pins.into_iter().map(Ok).chain(error)
-        })
-    }
-
-    /// How many pins there are, by the hints: exact but for insertions under way.
-    pub fn pin_count(&self) -> u64 {
-        self.pin_hints.total()
-    }
-
-    /// How many pins share this key's hint.
-    pub fn pin_hint(&self, key: u64) -> u64 {
-        self.pin_hints.get(key)
-    }
-
-    /// How many pins the map holds at most.
-    pub fn max_pins(&self) -> u32 {
-        self.max_pins
-    }
-
     /// A word of the memory of new requests: see [`lb_common::memory`].
     pub fn memory_word(&self, index: u32) -> Result<u64, AccessError> {
         self.memory.get(index)
@@ -441,62 +265,6 @@ impl Maps {
     /// Overwrites a word of the memory of new requests.
     pub fn set_memory_word(&self, index: u32, word: u64) -> Result<(), AccessError> {
         self.memory.set(index, word)
-    }
-
-    /// Frames by reason, over all CPUs.
-    pub fn reasons(&self) -> Result<ReasonCounts, AccessError> {
-        let per_cpu = self.reasons.get(&0, 0).map_err(|source| AccessError {
-            map: "REASONS",
-            source,
-        })?;
-        let mut sum = [0; REASON_SLOTS];
-        for counts in per_cpu.iter() {
-            for (total, count) in sum.iter_mut().zip(counts) {
-                *total += count;
-            }
-        }
-        Ok(sum)
-    }
-
-    /// What was sent to a node, over all CPUs.
-    pub fn node_counts(&self, id: u16) -> Result<NodeCounts, AccessError> {
-        let per_cpu = self
-            .node_counts
-            .get(&id.into(), 0)
-            .map_err(|source| AccessError {
-                map: "NODE_COUNTS",
-                source,
-            })?;
-        let mut sum = NodeCounts::default();
-        for Raw(counts) in per_cpu.iter() {
-            sum.packets += counts.packets;
-            sum.bytes += counts.bytes;
-            sum.started += counts.started;
-            sum.pinned += counts.pinned;
-        }
-        Ok(sum)
-    }
-
-    /// Frames for a service address, by its [`Vip::index`], over all CPUs.
-    pub fn vip_count(&self, index: u32) -> Result<u64, AccessError> {
-        let per_cpu = lock(&self.vip_counts).get(&index, 0);
-        let per_cpu = per_cpu.map_err(|source| AccessError {
-            map: "VIP_COUNTS",
-            source,
-        })?;
-        Ok(per_cpu.iter().sum())
-    }
-
-    /// Starts a service address's count from 0, before its index is given to another.
-    pub fn clear_vip_count(&self, index: u32) -> Result<(), AccessError> {
-        let failed = |source| AccessError {
-            map: "VIP_COUNTS",
-            source,
-        };
-        let mut counts = lock(&self.vip_counts);
-        let cpus = counts.get(&index, 0).map_err(failed)?.len();
-        let zeros = PerCpuValues::try_from(vec![0; cpus]).map_err(|error| failed(error.into()))?;
-        counts.set(index, zeros, 0).map_err(failed)
     }
 
     /// The next sampled event, taken from the ring.
@@ -547,14 +315,6 @@ impl Maps {
     }
 }
 
-/// A walk over a hash map, batch by batch.
-#[derive(Clone, Copy)]
-enum Walk {
-    Start,
-    At(Cursor),
-    End,
-}
-
 /// An array of shared values.
 struct Slots<T: Shared> {
     name: &'static str,
@@ -597,10 +357,6 @@ impl<T: Shared> Slots<T> {
     }
 }
 
-fn is_in_use(vip: &Vip) -> bool {
-    vip.purpose != VipUse::Empty as u8 && vip.purpose != VipUse::Removed as u8
-}
-
 fn typed<T: TryFrom<Map, Error = MapError>>(
     (map, found): (&'static str, Map),
 ) -> Result<T, OpenError> {
@@ -625,11 +381,4 @@ pub(super) fn descriptor<'a>(name: &'static str, map: &'a Map) -> Result<&'a Map
 /// Nothing here panics with a lock held, so a poisoned one is as good as any.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn os_error(error: &MapError) -> Option<i32> {
-    match error {
-        MapError::SyscallError(SyscallError { io_error, .. }) => io_error.raw_os_error(),
-        _ => None,
-    }
 }
