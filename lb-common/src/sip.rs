@@ -12,6 +12,8 @@
 mod call_id;
 mod lenient;
 mod method;
+#[cfg(test)]
+mod tests;
 mod to_tag;
 
 pub use call_id::{CallKey, MAX_CALL_ID};
@@ -29,10 +31,10 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// What the kernel program affords: 1,500 bytes.
+    /// What the kernel program affords: the Call-ID within the first 1,390 bytes, To within 1,150.
     ///
     /// In public captures the Call-ID starts within 512 bytes (142 messages, p99 387).
-    pub const KERNEL: Self = Self { steps: 96 };
+    pub const KERNEL: Self = Self { steps: 72 };
     /// Userspace reads to the end: no datagram of UDP has more steps in it.
     pub const WHOLE: Self = Self { steps: u32::MAX };
 }
@@ -43,7 +45,7 @@ impl Budget {
 /// The [`Reason`] to defer: the message does not show its Call-ID in the plain form within `budget`.
 #[inline(always)]
 pub fn find_call_id<W: Window>(message: W, start: u32, budget: Budget) -> Result<u32, Reason> {
-    let name_end = find_line(message, start, budget, Reason::NoCallId, |line, at| {
+    let name_end = find_line::<W, true>(message, start, budget, Reason::NoCallId, |line, at| {
         if line & CALL_ID_CASE == CALL_ID_NAME {
             // The six bytes of `Call-I` are there; a seventh and the end of the name must follow.
             let end = message.be16(at + 6)?;
@@ -72,11 +74,13 @@ const CALL_ID_CASE: u64 = u64::from_le_bytes([0xdf, 0xdf, 0xdf, 0xdf, 0xff, 0xdf
 /// The reader goes forward by sixteen bytes and never by what it found: then nothing that
 /// the processor reads waits for what it has read before. That halves the time of the scan.
 ///
+/// `FAST` looks at the first 256 bytes in code without loops, at the price of more of it.
+///
 /// # Errors
 /// `absent` at the end of the header, or the [`Reason`] why the lines cannot be told apart with
 /// certainty.
 #[inline(always)]
-fn find_line<W: Window>(
+fn find_line<W: Window, const FAST: bool>(
     message: W,
     start: u32,
     budget: Budget,
@@ -88,18 +92,52 @@ fn find_line<W: Window>(
         0x21..=0x7e => {}
         _ => return Err(Reason::NotSip),
     }
-    let mut at = start;
-    let mut next = start;
-    // The control characters in the sixteen bytes at `at` that are not dealt with yet, a bit each.
-    let mut found = 0;
-    // 1 when a line end was found whose line feed is the first of the next sixteen bytes.
-    let mut pending = 0;
+    // The sixteen bytes being looked at, and the control characters in them that are not dealt with
+    // yet, a bit each; 1 in `pending` when the first byte is the line feed of a line end before.
+    let (mut at, mut left, mut pending) = (start, 0, 0);
+    if FAST && let Some(block) = message.block(start) {
+        // The first 256 bytes, without a question about their end: that is where most Call-IDs are.
+        macro_rules! look_at {
+            ($($pair:literal)+) => { 'block: { $({
+                let (low, high) = W::pair_in(&block, $pair);
+                if may_hold_control(low, high) {
+                    at = message.advance(start, 16 * $pair);
+                    let controls = controls_in(low, high) & !pending;
+                    pending = 0;
+                    if controls != 0 {
+                        let place = first_bit(controls);
+                        match meet(message, message.advance(at, place), &look)? {
+                            Met::Header(name_end) => return Ok(message.forget(name_end)),
+                            Met::HeaderEnd => return Err(absent),
+                            Met::Tab => {
+                                left = without_first(controls);
+                                break 'block;
+                            }
+                            Met::LineEnd => {
+                                pending = (place + 1) >> 4;
+                                left = without_first(without_first(controls));
+                                if left != 0 {
+                                    break 'block;
+                                }
+                            }
+                        }
+                    }
+                }
+            })+
+                at = message.advance(start, 240);
+            } };
+        }
+        look_at!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+    } else {
+        left = controls_at(message, start);
+    }
+    let mut found = left;
+    at = message.forget(at);
     let mut step = 0;
     while step < budget.steps {
         step += 1;
         if found == 0 {
-            at = next;
-            next = message.advance(next, 16);
+            at = message.advance(at, 16);
             found = controls_at(message, at) & !pending;
             pending = 0;
             if found == 0 {
@@ -108,31 +146,78 @@ fn find_line<W: Window>(
         }
         let place = first_bit(found);
         let spot = message.advance(at, place);
-        let here = load(message, spot);
-        found &= found - 1;
-        if here as u16 == CRLF {
-            let line = here >> 16;
-            let line_at = message.advance(spot, 2);
-            if let Some(name_len) = look(line, line_at) {
-                return Ok(message.forget(line_at + name_len));
+        found = without_first(found);
+        match meet(message, spot, &look)? {
+            Met::Header(name_end) => return Ok(message.forget(name_end)),
+            Met::HeaderEnd => return Err(absent),
+            Met::Tab => {}
+            Met::LineEnd => {
+                // The line feed is found next; if not in these sixteen bytes, then in the next.
+                found = without_first(found);
+                pending = (place + 1) >> 4;
             }
-            if line as u16 == CRLF {
-                return Err(absent);
-            }
-            // The line feed is found next; if not in these sixteen bytes, then in the next.
-            found &= found.wrapping_sub(1);
-            pending = (place + 1) >> 4;
-            continue;
-        }
-        match here as u8 {
-            b'\t' => {}
-            b'\n' => return Err(Reason::BareLineFeed),
-            b'\r' => return Err(Reason::BareCarriageReturn),
-            END if message.byte(spot).is_none() => return Err(Reason::Truncated),
-            _ => return Err(Reason::ControlCharacter),
         }
     }
     Err(Reason::LongHeader)
+}
+
+/// What stands at a control character.
+enum Met {
+    /// A line end, before the header that was looked for; where its name ends.
+    Header(u32),
+    /// The line end before the empty line.
+    HeaderEnd,
+    /// Another line end.
+    LineEnd,
+    /// A tab, which lines may hold.
+    Tab,
+}
+
+/// Looks at the control character at `spot` and, if it ends a line, at the next line's start.
+#[inline(always)]
+fn meet<W: Window>(
+    message: W,
+    spot: u32,
+    look: &impl Fn(u64, u32) -> Option<u32>,
+) -> Result<Met, Reason> {
+    let here = load(message, spot);
+    if here as u16 != CRLF {
+        return match here as u8 {
+            b'\t' => Ok(Met::Tab),
+            b'\n' => Err(Reason::BareLineFeed),
+            b'\r' => Err(Reason::BareCarriageReturn),
+            END if message.byte(spot).is_none() => Err(Reason::Truncated),
+            _ => Err(Reason::ControlCharacter),
+        };
+    }
+    let (line, line_at) = (here >> 16, message.advance(spot, 2));
+    if let Some(name_len) = look(line, line_at) {
+        return Ok(Met::Header(line_at + name_len));
+    }
+    Ok(if line as u16 == CRLF {
+        Met::HeaderEnd
+    } else {
+        Met::LineEnd
+    })
+}
+
+/// Whether a control character may be in the two words: as [`controls`], but without the exemption of
+/// bytes above 0x7f, which takes fewer steps. Nearly always it says no, and is right.
+#[inline(always)]
+const fn may_hold_control(low: u64, high: u64) -> bool {
+    (low.wrapping_sub(ONES * 0x0e) | high.wrapping_sub(ONES * 0x0e)) & (ONES << 7) != 0
+}
+
+/// The [`controls`] in two words, a bit each.
+#[inline(always)]
+const fn controls_in(low: u64, high: u64) -> u32 {
+    bits(controls(low)) | bits(controls(high)) << 8
+}
+
+/// The same places without the first.
+#[inline(always)]
+const fn without_first(found: u32) -> u32 {
+    found & found.wrapping_sub(1)
 }
 
 /// The [`controls`] in the sixteen bytes at `at`, a bit each.
@@ -142,12 +227,11 @@ fn controls_at<W: Window>(message: W, at: u32) -> u32 {
         Some(pair) => pair,
         None => (load(message, at), load(message, at + 8)),
     };
-    // Nearly always there are none, which takes fewer steps to see: without the exemption of bytes
-    // above 0x7f, which would be found as well.
-    if (low.wrapping_sub(ONES * 0x0e) | high.wrapping_sub(ONES * 0x0e)) & (ONES << 7) == 0 {
-        return 0;
+    if may_hold_control(low, high) {
+        controls_in(low, high)
+    } else {
+        0
     }
-    bits(controls(low)) | bits(controls(high)) << 8
 }
 
 const CRLF: u16 = u16::from_le_bytes(*b"\r\n");

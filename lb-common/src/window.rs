@@ -5,6 +5,15 @@
 
 /// Bytes that can be read at an offset, never past their end.
 pub trait Window: Copy {
+    /// 256 bytes that are known to be there.
+    type Block;
+
+    /// The 256 bytes at `offset`.
+    fn block(self, offset: u32) -> Option<Self::Block>;
+
+    /// The sixteen bytes of a block at 16 · `index` (0–15), as two little-endian words.
+    fn pair_in(block: &Self::Block, index: usize) -> (u64, u64);
+
     /// The byte at `offset`.
     fn byte(self, offset: u32) -> Option<u8>;
 
@@ -56,7 +65,19 @@ pub trait Window: Copy {
     }
 }
 
-impl Window for &[u8] {
+impl<'a> Window for &'a [u8] {
+    type Block = &'a [u8; 256];
+
+    #[inline]
+    fn block(self, offset: u32) -> Option<Self::Block> {
+        self.get(offset as usize..)?.first_chunk()
+    }
+
+    #[inline]
+    fn pair_in(block: &Self::Block, index: usize) -> (u64, u64) {
+        block.as_slice().pair(16 * index as u32).unwrap_or((0, 0))
+    }
+
     #[inline]
     fn byte(self, offset: u32) -> Option<u8> {
         self.get(offset as usize).copied()

@@ -84,7 +84,30 @@ impl Frame {
     }
 }
 
+/// 256 bytes of packet, proven to be there.
+pub(crate) struct Block(usize);
+
 impl Window for Frame {
+    type Block = Block;
+
+    #[inline(always)]
+    fn block(self, offset: u32) -> Option<Block> {
+        let at = self.start + (offset & OFFSET_MASK) as usize;
+        if at + 256 > self.end {
+            None
+        } else {
+            Some(Block(at))
+        }
+    }
+
+    #[inline(always)]
+    fn pair_in(block: &Block, index: usize) -> (u64, u64) {
+        let at = (block.0 + 16 * (index & 15)) as *const [u64; 2];
+        // SAFETY: 256 bytes are there, as checked when the block was made; the index is below 16.
+        let [low, high] = unsafe { at.read_unaligned() };
+        (low, high)
+    }
+
     #[inline(always)]
     fn byte(self, offset: u32) -> Option<u8> {
         let at = self.start + (offset & OFFSET_MASK) as usize;

@@ -46,7 +46,7 @@ static NEXT: [u8; 16 << 8] = {
 /// [`Reason::OddTo`] when it cannot be told within the bytes that are read.
 #[inline(always)]
 pub fn has_to_tag<W: Window>(message: W, start: u32, budget: Budget) -> Result<bool, Reason> {
-    let name_end = find_line(message, start, budget, Reason::OddTo, |line, _| {
+    let name_end = find_line::<W, false>(message, start, budget, Reason::OddTo, |line, _| {
         if (line | TO_CASE) & 0xffff == TO_NAME && is_after_name((line >> 16) as u8) {
             Some(2)
         } else if (line as u8 | 0x20) == b't' && is_after_name((line >> 8) as u8) {
