@@ -7,6 +7,7 @@
 //! | [`fleet`] | how is a lab brought into service? |
 //! | [`homes`] | where does a call belong? |
 //! | [`traffic`] | who calls, and who answers? |
+//! | [`packets`] | what does the program do with this frame? |
 //! | [`record`] | which messages came where, and when? |
 //! | [`stall`] | did the machine itself stand still meanwhile? |
 //! | [`demo`] | what does the whole look like at work? |
@@ -16,6 +17,7 @@ pub mod demo;
 pub mod fleet;
 pub mod homes;
 pub mod lab;
+pub mod packets;
 pub mod record;
 pub mod stall;
 pub mod traffic;

@@ -208,6 +208,15 @@ fn only_detach_ends_steering() -> Result<()> {
     assert_eq!(detached["interfaces"], serde_json::json!(["eth0"]));
     assert!(!has_program()?, "detaching has left the program");
     assert!(!fleet.daemons.pins().exists(), "detaching has left pins");
+
+    // What every other test takes for granted: a recorder on the load balancer sees messages that
+    // the program does not take.
+    let beside = Recorder::start([&lab.lb])?;
+    let client = Client::open(&lab, lab.vip_v4())?;
+    client.send(&client.call("past@switch").invite())?;
+    eventually("a call past the program", PATIENCE, || {
+        Ok(beside.look(0, |tape| tape.sightings.len() == 1))
+    })?;
     let again = fleet.daemons.ask("detach")?;
     assert_eq!(again["interfaces"], serde_json::json!([]));
     Ok(())

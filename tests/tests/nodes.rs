@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use pointsman_tests::daemons::{Daemons, PATIENCE, Settings};
+use pointsman_tests::daemons::{Daemons, GROUP_V6, PATIENCE, Settings};
 use pointsman_tests::lab::{Arms, Lab, Plan, Process, eventually, realtime_ns};
 use pointsman_tests::record::{BeaconSighting, Recorder};
 use pointsman_tests::traffic::{start_kamailio, start_sipp_server};
@@ -115,4 +115,27 @@ fn a_reborn_node_has_a_higher_epoch() -> Result<()> {
         "epochs {epochs:?}"
     );
     Ok(())
+}
+
+/// The status plane over IPv6 multicast, from real redirect servers to a real controller.
+#[test]
+fn beacons_over_ipv6() -> Result<()> {
+    let lab = Lab::start(Plan {
+        nodes: 2,
+        arms: Arms::One,
+    })?;
+    let settings = Settings {
+        groups: vec![GROUP_V6],
+        ..Settings::default()
+    };
+    let daemons = Daemons::configure(&lab, settings)?;
+    let mut controller = daemons.start_controller()?;
+    let mut nodes = [daemons.start_redirect(1)?, daemons.start_redirect(2)?];
+    daemons.wait_for_nodes(&mut controller, &[1, 2])?;
+    ensure!(
+        daemons.reason("beacon")? > 0,
+        "beacons were not taken over in the kernel"
+    );
+    nodes[1].kill()?;
+    daemons.wait_for_nodes(&mut controller, &[1])
 }

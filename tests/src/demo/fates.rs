@@ -20,6 +20,9 @@ use super::show::Evidence;
 use super::{KILLED, NODES};
 use crate::record::{CallHash, Calls, Kind, Tape};
 
+/// A call that began longer before the node's death was over by then, or had gone wrong by itself.
+const LONGEST_CALL: Duration = Duration::from_secs(2);
+
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fates {
@@ -136,9 +139,11 @@ impl Death {
         }
     }
 
-    /// New calls that came up to here may have met the dead node.
-    fn until(&self) -> u64 {
-        self.last_new_call.max(self.since)
+    /// Whether a call that began at this moment may have been on the node when it died, or have
+    /// come to it before the data plane knew.
+    fn concerns(&self, began_ns: u64) -> bool {
+        let earliest = self.since.saturating_sub(LONGEST_CALL.as_nanos() as u64);
+        (earliest..=self.last_new_call.max(self.since)).contains(&began_ns)
     }
 }
 
@@ -163,14 +168,15 @@ impl Fates {
             first = first.min(begin.first_ns);
             last = last.max(begin.first_ns);
             let is_complete = told.completed.contains(&call);
-            // The call came to the killed node first, before the data plane knew.
-            let had_it = begin.node == KILLED && begin.first_ns <= death.until();
+            // The call came to the killed node first, and was under way there when it died, or came
+            // before the data plane knew.
+            let had_it = begin.node == KILLED && death.concerns(begin.first_ns);
             let met_it_dead = had_it && begin.first_ns >= death.since;
-            if trace.visits.len() > 1 {
-                if had_it {
-                    fates.moved += 1
+            if let Some(next) = trace.visits.get(1) {
+                if had_it && next.first_ns >= death.since {
+                    fates.moved += 1;
                 } else {
-                    fates.split += 1
+                    fates.split += 1;
                 }
             }
             if is_complete {

@@ -1,6 +1,7 @@
 //! The run itself: calls through the LB, a node's death and return, the controller's death and
 //! return. What happens is recorded; what it means is found out in [`super::fates`].
 
+use std::collections::HashSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use super::baseline::TALK;
 use super::{Args, KAMAILIO, KILLED, NODES, screen};
 use crate::daemons::{Daemons, PATIENCE};
 use crate::lab::{Process, Signal, realtime_ns};
-use crate::record::{Recorder, Tape};
+use crate::record::{CallHash, Recorder, Tape};
 use crate::stall::StallWitness;
 use crate::traffic::{BaselineRun, CallLoad, CallStats, Switch, start_kamailio, start_sipp_server};
 
@@ -108,9 +109,10 @@ pub(super) fn run(daemons: &Daemons<'_>, args: &Args, baseline: &BaselineRun) ->
         talk: TALK,
     };
     let mut switch = Switch::start(lab, "switch", &load)?;
-    let mut clock = Clock::start(Duration::from_secs_f64(f64::from(calls) / f64::from(rate)));
+    let length = Duration::from_secs_f64(f64::from(calls) / f64::from(rate));
+    let mut clock = Clock::start(length, daemons, &recorder);
 
-    clock.run_to(KILL_NODE, daemons, &switch)?;
+    clock.run_to(KILL_NODE, &switch)?;
     let mut stall = witness.take();
     screen::event(&format!(
         "kill -9: node {KILLED}'s SIP server and its redirect server"
@@ -118,27 +120,27 @@ pub(super) fn run(daemons: &Daemons<'_>, args: &Args, baseline: &BaselineRun) ->
     let node_killed_ns = realtime_ns();
     nodes[usize::from(KILLED) - 1].kill()?;
     // Long enough for the kernel's own `Down`, at ten periods.
-    clock.run_for(daemons.settings().period * 20, daemons, &switch)?;
+    clock.run_for(daemons.settings().period * 20, &switch)?;
     let stall_at_kill = witness.take();
     stall = stall.max(stall_at_kill);
 
-    clock.run_to(REVIVE_NODE, daemons, &switch)?;
+    clock.run_to(REVIVE_NODE, &switch)?;
     screen::event(&format!("node {KILLED}'s daemons start again"));
     let node_back_ns = realtime_ns();
     nodes[usize::from(KILLED) - 1] = NodeDaemons::start(daemons, KILLED)?;
 
-    clock.run_to(KILL_CONTROLLER, daemons, &switch)?;
+    clock.run_to(KILL_CONTROLLER, &switch)?;
     screen::event("kill -9: the controller (the program stays where it is, and judges by itself)");
     let controller_killed_ns = realtime_ns();
     controller.kill()?;
-    clock.run_to(REVIVE_CONTROLLER, daemons, &switch)?;
+    clock.run_to(REVIVE_CONTROLLER, &switch)?;
     screen::event("the controller starts again, and adopts what it finds");
     controller = daemons.start_controller()?;
     daemons.wait_for_nodes(&mut controller, &all)?;
     let controller_back_ns = realtime_ns();
 
     while !switch.is_finished()? {
-        clock.tick(daemons, &switch)?;
+        clock.tick(&switch)?;
         if clock.is_overdue() {
             switch.stop().context("SIPp does not come to its end")?;
             break;
@@ -170,33 +172,43 @@ pub(super) fn run(daemons: &Daemons<'_>, args: &Args, baseline: &BaselineRun) ->
 }
 
 /// Waits for moments of the run, and meanwhile says every second how things are.
-struct Clock {
+struct Clock<'a> {
+    daemons: &'a Daemons<'a>,
+    recorder: &'a Recorder,
     begin: Instant,
     length: Duration,
     next_line: Duration,
+    /// Messages of each tape that have been counted.
+    counted: Vec<usize>,
+    /// Calls that they are of.
+    calls: HashSet<CallHash>,
 }
 
-impl Clock {
-    fn start(length: Duration) -> Self {
+impl<'a> Clock<'a> {
+    fn start(length: Duration, daemons: &'a Daemons<'a>, recorder: &'a Recorder) -> Self {
         Self {
+            daemons,
+            recorder,
             begin: Instant::now(),
             length,
             next_line: Duration::from_secs(1),
+            counted: vec![0; usize::from(NODES) + 1],
+            calls: HashSet::new(),
         }
     }
 
     /// Goes on to a moment, in thousandths of the run's length.
-    fn run_to(&mut self, mille: u32, daemons: &Daemons<'_>, switch: &Switch) -> Result<()> {
-        self.run_until(self.begin + self.length * mille / 1000, daemons, switch)
+    fn run_to(&mut self, mille: u32, switch: &Switch) -> Result<()> {
+        self.run_until(self.begin + self.length * mille / 1000, switch)
     }
 
-    fn run_for(&mut self, time: Duration, daemons: &Daemons<'_>, switch: &Switch) -> Result<()> {
-        self.run_until(Instant::now() + time, daemons, switch)
+    fn run_for(&mut self, time: Duration, switch: &Switch) -> Result<()> {
+        self.run_until(Instant::now() + time, switch)
     }
 
-    fn run_until(&mut self, moment: Instant, daemons: &Daemons<'_>, switch: &Switch) -> Result<()> {
+    fn run_until(&mut self, moment: Instant, switch: &Switch) -> Result<()> {
         while Instant::now() < moment {
-            self.tick(daemons, switch)?;
+            self.tick(switch)?;
         }
         Ok(())
     }
@@ -206,15 +218,22 @@ impl Clock {
     }
 
     /// Waits a little, and says how things are when it is time to.
-    fn tick(&mut self, daemons: &Daemons<'_>, switch: &Switch) -> Result<()> {
+    fn tick(&mut self, switch: &Switch) -> Result<()> {
         thread::sleep(Duration::from_millis(10));
         let elapsed = self.begin.elapsed();
         if elapsed < self.next_line {
             return Ok(());
         }
         self.next_line += Duration::from_secs(1);
-        let stats = switch.stats()?;
-        let nodes = match daemons.nodes() {
+        let before = self.calls.len();
+        for (tape, counted) in self.counted.iter_mut().enumerate() {
+            self.recorder.look(tape, |tape| {
+                let fresh = tape.sightings[*counted..].iter();
+                self.calls.extend(fresh.filter(|s| s.is_new_call()).map(|s| s.call));
+                *counted = tape.sightings.len();
+            });
+        }
+        let nodes = match self.daemons.nodes() {
             Ok(states) => {
                 let states = states.iter().map(|s| format!("{} {}", s.node, s.liveness));
                 states.collect::<Vec<_>>().join("  ")
@@ -222,11 +241,11 @@ impl Clock {
             Err(error) => format!("unknown: {error:#}"),
         };
         screen::line(format_args!(
-            "{:>3} s  {:>7} calls begun  {:>6} under way  {:>4} failed   nodes: {nodes}",
+            "{:>3} s  {:>9} calls  {:>6}/s  {:>5} failed   nodes  {nodes}",
             elapsed.as_secs(),
-            screen::count(stats.started),
-            screen::count(stats.current),
-            screen::count(stats.failed),
+            screen::count(self.calls.len() as u64),
+            screen::count((self.calls.len() - before) as u64),
+            screen::count(switch.stats()?.failed),
         ));
         Ok(())
     }
