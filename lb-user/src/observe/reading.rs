@@ -189,7 +189,7 @@ impl NodeReading {
     }
 }
 
-/// For [`reference`] alone; home slots are not part of a reading.
+/// For [`reference()`] alone; home slots are not part of a reading.
 impl Fleet for Reading {
     fn settings(&self) -> &Settings {
         &self.settings
