@@ -42,7 +42,7 @@ impl Maps {
         Ok(sum)
     }
 
-    /// Frames for a service address, by its [`Vip::index`], over all CPUs.
+    /// Frames for a service address, by its [`Vip::index`](lb_common::maps::Vip::index), over all CPUs.
     pub fn vip_count(&self, index: u32) -> Result<u64, AccessError> {
         let per_cpu = lock(&self.vip_counts).get(&index, 0);
         let per_cpu = per_cpu.map_err(|source| AccessError {
