@@ -380,7 +380,7 @@ pub fn search<F: Fleet>(
     reference: u64,
 ) -> Found {
     let (mut first, mut second, mut live) = (NO_NODE, NO_NODE, NO_NODE);
-    let end = fleet.settings().node_end & (MAX_NODES - 1);
+    let end = fleet.settings().node_end.min(MAX_NODES);
     let mut place = slot_of(key);
     let mut id = (key >> 48) as u32 & (MAX_NODES - 1);
     fleet.repeat(PROBES + end, |step| {

@@ -109,7 +109,7 @@ fn find_line<W: Window, const FAST: bool>(
                         match meet(message, message.advance(at, place), &look)? {
                             Met::Header(name_end) => return Ok(message.forget(name_end)),
                             Met::HeaderEnd => return Err(absent),
-                            Met::Tab => {
+                            Met::Other => {
                                 left = without_first(controls);
                                 break 'block;
                             }
@@ -150,7 +150,7 @@ fn find_line<W: Window, const FAST: bool>(
         match meet(message, spot, &look)? {
             Met::Header(name_end) => return Ok(message.forget(name_end)),
             Met::HeaderEnd => return Err(absent),
-            Met::Tab => {}
+            Met::Other => {}
             Met::LineEnd => {
                 // The line feed is found next; if not in these sixteen bytes, then in the next.
                 found = without_first(found);
@@ -169,8 +169,8 @@ enum Met {
     HeaderEnd,
     /// Another line end.
     LineEnd,
-    /// A tab, which lines may hold.
-    Tab,
+    /// A tab, or a control character that a quoted pair may hold (RFC 3261 §25.1).
+    Other,
 }
 
 /// Looks at the control character at `spot` and, if it ends a line, at the next line's start.
@@ -183,11 +183,10 @@ fn meet<W: Window>(
     let here = load(message, spot);
     if here as u16 != CRLF {
         return match here as u8 {
-            b'\t' => Ok(Met::Tab),
             b'\n' => Err(Reason::BareLineFeed),
             b'\r' => Err(Reason::BareCarriageReturn),
             END if message.byte(spot).is_none() => Err(Reason::Truncated),
-            _ => Err(Reason::ControlCharacter),
+            _ => Ok(Met::Other),
         };
     }
     let (line, line_at) = (here >> 16, message.advance(spot, 2));

@@ -117,7 +117,7 @@ reasons! {
     BareLineFeed = Defer "bare-line-feed",
     /// A carriage return without a line feed.
     BareCarriageReturn = Defer "bare-carriage-return",
-    /// A control character that no SIP header line may hold.
+    /// A control character in the Call-ID's line.
     ControlCharacter = Defer "control-character",
     /// The Call-ID's value is folded over several lines.
     Folded = Defer "folded",

@@ -8,7 +8,7 @@ use lb_common::sip::CallKey;
 use lb_common::{Outcome, Reason};
 
 use crate::frame::Frame;
-use crate::maps::{EVENTS, NODE_COUNTS, REASONS, SETTINGS, VIP_COUNTS};
+use crate::maps::{EVENTS, NODE_COUNTS, REASONS, VIP_COUNTS};
 
 /// What the program found out about a frame on its way.
 pub(crate) struct Sight {
@@ -22,6 +22,8 @@ pub(crate) struct Sight {
     pub(crate) choice: u8,
     /// The action, when the frame is to be sent on.
     pub(crate) action: u32,
+    /// One event in this many frames goes to the ring; 0 for none.
+    pub(crate) sample: u32,
 }
 
 impl Default for Sight {
@@ -33,6 +35,7 @@ impl Default for Sight {
             node: 0,
             choice: 0,
             action: xdp_action::XDP_PASS,
+            sample: 0,
         }
     }
 }
@@ -65,19 +68,17 @@ pub(crate) fn count(ctx: *mut xdp_md, frame: Frame, reason: Reason, sight: &Sigh
             (*counts).bytes += u64::from(frame.len());
         }
     }
-    if let Some(settings) = SETTINGS.get(0)
-        && settings.sample != 0
-    {
-        show(ctx, settings.sample, reason, sight, action);
+    if sight.sample != 0 {
+        show(ctx, reason, sight, action);
     }
     action
 }
 
-/// Puts one frame in `sample` into the ring. A full ring loses the event, not the frame.
+/// Puts one frame in so many into the ring. A full ring loses the event, not the frame.
 #[inline(never)]
-fn show(ctx: *mut xdp_md, sample: u32, reason: Reason, sight: &Sight, action: u32) {
+fn show(ctx: *mut xdp_md, reason: Reason, sight: &Sight, action: u32) {
     // SAFETY: the helper takes nothing and returns a number.
-    if sample > 1 && unsafe { bpf_get_prandom_u32() } % sample != 0 {
+    if sight.sample > 1 && unsafe { bpf_get_prandom_u32() } % sight.sample != 0 {
         return;
     }
     let call = sight.call.unwrap_or(CallKey {

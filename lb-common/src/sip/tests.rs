@@ -26,7 +26,6 @@ fn plain(message: &[u8]) -> Result<u32, Reason> {
             b'\r' if message.get(at) != Some(&b'\n') => return Err(Reason::BareCarriageReturn),
             b'\r' => {}
             b'\n' => return Err(Reason::BareLineFeed),
-            0..=0x08 | 0x0b | 0x0c => return Err(Reason::ControlCharacter),
             _ => continue,
         }
         at += 1;
