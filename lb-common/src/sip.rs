@@ -185,7 +185,7 @@ fn meet<W: Window>(
         return match here as u8 {
             b'\n' => Err(Reason::BareLineFeed),
             b'\r' => Err(Reason::BareCarriageReturn),
-            END if message.byte(spot).is_none() => Err(Reason::Truncated),
+            _ if message.byte(spot).is_none() => Err(Reason::Truncated),
             _ => Ok(Met::Other),
         };
     }

@@ -67,6 +67,7 @@ fn steer(ctx: *mut xdp_md, frame: Frame, sight: &mut Sight) -> Reason {
     let Some(settings) = SETTINGS.get(0) else {
         return Reason::NotReady;
     };
+    sight.sample = settings.sample;
     let datagram = match decode(frame, frame_len) {
         Ok(datagram) => datagram,
         Err(odd) => return odd_reason(odd.destination, odd.reason),

@@ -11,19 +11,23 @@ use crate::frame::Frame;
 use crate::maps::{EVENTS, NODE_COUNTS, REASONS, VIP_COUNTS};
 
 /// What the program found out about a frame on its way.
+///
+/// In this order, so that what the compiler writes in one go is aligned: the verifier refuses other
+/// accesses to the stack.
+#[repr(C, align(8))]
 pub(crate) struct Sight {
     /// The call, once its Call-ID was read.
     pub(crate) call: Option<CallKey>,
     /// The VIP's index, [`MAX_VIPS`] when it was for none.
     pub(crate) vip: u32,
-    /// The node chosen.
-    pub(crate) node: u16,
-    /// Why, as the number of a [`Reason`].
-    pub(crate) choice: u8,
     /// The action, when the frame is to be sent on.
     pub(crate) action: u32,
     /// One event in this many frames goes to the ring; 0 for none.
     pub(crate) sample: u32,
+    /// The node chosen.
+    pub(crate) node: u16,
+    /// Why, as the number of a [`Reason`].
+    pub(crate) choice: u8,
 }
 
 impl Default for Sight {
