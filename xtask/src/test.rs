@@ -29,7 +29,7 @@ use summary::Summary;
 /// With CI=true in the environment a test that was skipped or ignored counts as failed.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only tests with one of these words in their name
+    /// Only tests with one of these words in their name, or in the path of their file
     filter: Vec<String>,
     /// Only unit and property tests, those beside the code that they test
     #[arg(long, conflicts_with = "integration")]
@@ -67,80 +67,81 @@ pub(crate) fn run(repo: &Repo, args: &Args) -> Result<ExitCode> {
 
     let skips = repo.target.join("skipped-tests");
     let _ = fs::remove_file(&skips);
-    let surroundings = Surroundings {
+    let begin = Instant::now();
+    let mut session = Session {
+        args,
         bin_dir: repo.release_dir(),
         skips,
+        summary: Summary::default(),
     };
-    let begin = Instant::now();
-    let mut summary = Summary::default();
     if !args.integration {
         terminal::say("Unit and property tests");
         for program in &unit_tests {
-            println!("\n{}", paint(Tone::Strong, &program.name(repo)));
-            run_tests(program.command(), args, &surroundings, &mut summary)?;
+            session.run(&program.name(repo), program.command())?;
         }
-        println!("\n{}", paint(Tone::Strong, "examples in the documentation"));
         let mut doc_tests = command::cargo_compiling(repo, "test");
         doc_tests.args(["--workspace", "--doc", "--no-fail-fast", "--"]);
-        run_tests(doc_tests, args, &surroundings, &mut summary)?;
+        session.run("examples in the documentation", doc_tests)?;
     }
     if integration {
         terminal::say("Integration tests, one at a time");
         for program in &integration_tests {
-            println!("\n{}", paint(Tone::Strong, &program.name(repo)));
             let mut command = program.command();
             command.arg("--test-threads=1");
-            run_tests(command, args, &surroundings, &mut summary)?;
+            session.run(&program.name(repo), command)?;
         }
     }
-    summary.skipped = lines(&surroundings.skips);
+    let mut summary = session.summary;
+    summary.skipped = lines(&session.skips);
     Ok(report(&summary, begin))
 }
 
-/// What tests find in their environment.
-struct Surroundings {
-    /// `POINTSMAN_BIN_DIR`: the directory of the programs under test.
+/// One call of the verb.
+struct Session<'a> {
+    args: &'a Args,
+    /// The directory of the programs under test; tests find it in `POINTSMAN_BIN_DIR`.
     bin_dir: PathBuf,
-    /// `POINTSMAN_SKIPS`: the file to which a test that cannot run here adds a line.
+    /// The file to which a test that cannot run here adds a line; `POINTSMAN_SKIPS` names it.
     skips: PathBuf,
+    summary: Summary,
 }
 
-/// Runs tests, shows their output as it comes and counts their results.
-fn run_tests(
-    mut command: Command,
-    args: &Args,
-    surroundings: &Surroundings,
-    summary: &mut Summary,
-) -> Result<()> {
-    command
-        .args(&args.filter)
-        .env("POINTSMAN_BIN_DIR", &surroundings.bin_dir)
-        .env("POINTSMAN_SKIPS", &surroundings.skips);
-    if args.show_output {
-        command.arg("--show-output");
+impl Session<'_> {
+    /// Runs the tests of one program, shows their output as it comes and counts their results.
+    fn run(&mut self, name: &str, mut command: Command) -> Result<()> {
+        println!("\n{}", paint(Tone::Strong, name));
+        // A word that names the file asks for all that is in it.
+        if !self.args.filter.iter().any(|word| name.contains(word)) {
+            command.args(&self.args.filter);
+        }
+        if self.args.show_output {
+            command.arg("--show-output");
+        }
+        if terminal::stdout_has_colours() {
+            command.arg("--color=always");
+        }
+        let mut child = command
+            .env("POINTSMAN_BIN_DIR", &self.bin_dir)
+            .env("POINTSMAN_SKIPS", &self.skips)
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start `{}`", command::line(&command)))?;
+        let stdout = child
+            .stdout
+            .take()
+            .context("a test program has no standard output")?;
+        for line in BufReader::new(stdout).split(b'\n') {
+            let line = line?;
+            let line = String::from_utf8_lossy(&line);
+            println!("{line}");
+            self.summary.read(&line);
+        }
+        let status = child.wait()?;
+        if !status.success() {
+            self.summary.a_run_failed(name, &status.to_string());
+        }
+        Ok(())
     }
-    if terminal::stdout_has_colours() {
-        command.arg("--color=always");
-    }
-    let mut child = command
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot start `{}`", command::line(&command)))?;
-    let stdout = child
-        .stdout
-        .take()
-        .context("a test program has no standard output")?;
-    for line in BufReader::new(stdout).split(b'\n') {
-        let line = line?;
-        let line = String::from_utf8_lossy(&line);
-        println!("{line}");
-        summary.read(&line);
-    }
-    let status = child.wait()?;
-    if !status.success() {
-        summary.a_run_failed(&command::line(&command), &status.to_string());
-    }
-    Ok(())
 }
 
 /// What tests wrote to the file named by `POINTSMAN_SKIPS`: a line for each that could not run here,
