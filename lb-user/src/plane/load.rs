@@ -117,6 +117,12 @@ impl Plane {
         Ok(fd.as_fd())
     }
 
+    /// The steering program's descriptor, for who measures it by bpf(2) itself.
+    pub fn steering_fd(&self) -> Option<BorrowedFd<'_>> {
+        let program = self.program(object::STEERING)?;
+        program.fd().ok().map(AsFd::as_fd)
+    }
+
     /// One of the programs.
     pub(super) fn program(&self, name: &'static str) -> Option<&Xdp> {
         match self.programs.program(name) {

@@ -24,7 +24,11 @@ pub fn file(name: &str) -> Result<()> {
             failed.push(format!("{}: {error:#}", one.name));
         }
     }
-    println!("{name}: {} of {} cases", cases.len() - failed.len(), cases.len());
+    println!(
+        "{name}: {} of {} cases",
+        cases.len() - failed.len(),
+        cases.len()
+    );
     ensure!(failed.is_empty(), "{}", failed.join("\n"));
     Ok(())
 }
@@ -99,7 +103,11 @@ fn step(world: &World, step: &Step, call_id: &str) -> Result<()> {
         (_, None) => XDP_PASS,
         (_, Some(other)) => bail!("no such action: {other}"),
     };
-    ensure!(run.action == action, "action {} instead of {action}", run.action);
+    ensure!(
+        run.action == action,
+        "action {} instead of {action}",
+        run.action
+    );
     ensure!(
         u32::from(event.action) == action && event.reason == *reason as u8,
         "the event tells something else: {event:?}"
@@ -113,13 +121,23 @@ fn step(world: &World, step: &Step, call_id: &str) -> Result<()> {
         used_key(&event, &frame, expect.key.as_deref().unwrap_or(call_id))?;
     }
     ensure!(run.frame == out, "the frame came out as {:02x?}", run.frame);
-    node_counts(&before, &after, expect, steered, frame.len(), step.frame.send.as_deref())?;
+    node_counts(
+        &before,
+        &after,
+        expect,
+        steered,
+        frame.len(),
+        step.frame.send.as_deref(),
+    )?;
     let to_vip = after.vips - before.vips;
     let for_vip = !matches!(
         reason,
         Reason::Fragment | Reason::ExtensionHeaders | Reason::TrailingBytes
     ) && matches!(reason.outcome(), Outcome::SteerCallId | Outcome::Defer);
-    ensure!(to_vip == u64::from(for_vip), "{to_vip} frames counted for VIPs");
+    ensure!(
+        to_vip == u64::from(for_vip),
+        "{to_vip} frames counted for VIPs"
+    );
     let ignored = after.ignored_staleness - before.ignored_staleness;
     ensure!(
         ignored == expect.ignored_staleness,
@@ -167,7 +185,10 @@ fn node_counts(
             Some(times) if chosen => times,
             _ => u64::from(chosen && sent == Some("INVITE")),
         };
-        ensure!(started == expected, "node {id}: {started} new calls counted");
+        ensure!(
+            started == expected,
+            "node {id}: {started} new calls counted"
+        );
     }
     Ok(())
 }
