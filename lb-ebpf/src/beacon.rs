@@ -97,8 +97,8 @@ fn judge_run(status: &mut NodeStatus, node: &Node, settings: &Settings, now: u64
         };
         status.up_since = now;
         status.run = 1;
-    } else if status.run < u8::MAX {
-        status.run += 1;
+    } else {
+        status.run = status.run.saturating_add(1);
     }
     status.ready = u8::from(status.run >= status.needed);
 }
