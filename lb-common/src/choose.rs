@@ -195,7 +195,7 @@ const fn age(now: u64, then: u64) -> u64 {
     if age > u64::MAX / 2 { 0 } else { age }
 }
 
-/// Judges one node at the moment `reference` (see [`reference`]).
+/// Judges one node at the moment `reference` (see [`reference()`]).
 #[inline(always)]
 pub fn judge(node: &Node, status: &NodeStatus, settings: &Settings, reference: u64) -> Liveness {
     if node.flags & (Node::CONFIGURED | Node::LEAVING) == 0 {

@@ -7,7 +7,7 @@
 /// Marks types whose every bit pattern is a value and that have no padding.
 ///
 /// # Safety
-/// Only [`shared!`](crate::shared) implements it, having checked the layout; fields are integers, arrays of them,
+/// Only the macro `shared!` implements it, having checked the layout; fields are integers, arrays of them,
 /// or other shared types.
 #[expect(unsafe_code, reason = "the promise that the macro below checks")]
 pub unsafe trait Shared: Copy + 'static {}

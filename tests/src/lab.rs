@@ -13,7 +13,7 @@
 //!
 //! Everything a lab makes bears the name `pm-<pid>-<number>-…` and lies in namespaces, so that labs
 //! neither meet each other nor the machine's own network. It is taken away on drop and on Ctrl-C;
-//! what a crash left behind goes when the next lab starts ([`held`]).
+//! what a crash left behind goes when the next lab starts (`held.rs`).
 
 mod bpffs;
 mod command;
