@@ -1,0 +1,386 @@
+//! Beacons through the real program: what is genuine is taken over, everything else is refused and
+//! counted, and a node that was `Down` needs several good beacons.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use lb_common::beacon::{BEACON_LEN, Beacon};
+use lb_common::maps::{BeaconKey, Node, NodeStatus, Vip, VipUse};
+use lb_common::siphash::SipKey;
+use lb_common::{Address, Admission, Outcome, Reason};
+use pointsman_tests::packets::fixture::{self, NodeState};
+use pointsman_tests::packets::world::World;
+use pointsman_tests::packets::{INGRESS, XDP_DROP, XDP_PASS, build};
+
+const KEY_ID: u8 = 3;
+const KEY: SipKey = SipKey {
+    k0: 0x0123_4567_89ab_cdef,
+    k1: 0xfedc_ba98_7654_3210,
+};
+const NEXT_KEY_ID: u8 = 4;
+const NEXT_KEY: SipKey = SipKey { k0: 7, k1: 9 };
+const GROUP: &str = "239.255.77.1:7700";
+const GROUP_V6: &str = "[ff05::4d:1]:7700";
+const NODE: u16 = 2;
+
+/// A world whose nodes have never been heard.
+struct Air(World);
+
+impl Air {
+    fn new() -> Result<Self> {
+        let world = World::load()?;
+        world.set(&fixture::World::default(), "none")?;
+        let silent = NodeState {
+            never_heard: true,
+            ..NodeState::default()
+        };
+        for node in 1..=4 {
+            world.set_node(node, &silent)?;
+        }
+        let maps = world.plane.maps();
+        for (index, group) in [GROUP, GROUP_V6].into_iter().enumerate() {
+            let group: SocketAddr = group.parse()?;
+            maps.insert_vip(Vip {
+                address: Address::from(group.ip()),
+                port_be: group.port().to_be(),
+                purpose: VipUse::Status as u8,
+                reserved: 0,
+                index: 10 + index as u32,
+            })?;
+        }
+        let air = Self(world);
+        air.set_key(KEY_ID, KEY, true)?;
+        Ok(air)
+    }
+
+    fn set_key(&self, id: u8, key: SipKey, valid: bool) -> Result<()> {
+        let valid = u64::from(valid);
+        Ok(self.0.plane.maps().set_key(id, BeaconKey { key, valid })?)
+    }
+
+    fn status(&self) -> Result<NodeStatus> {
+        Ok(self.0.plane.maps().status(NODE)?)
+    }
+
+    /// Sends bytes to the group and returns what is counted for them.
+    fn send_to(&self, group: &str, bytes: &[u8]) -> Result<Reason> {
+        let maps = self.0.plane.maps();
+        let frame = build::datagram(group.parse()?, bytes);
+        let before = maps.reasons()?;
+        let run = self.0.plane.test_run(&frame, INGRESS)?;
+        let after = maps.reasons()?;
+        let counted: Vec<_> = Reason::ALL
+            .iter()
+            .filter(|reason| after[**reason as usize] != before[**reason as usize])
+            .collect();
+        let [reason] = counted[..] else {
+            anyhow::bail!("counted: {counted:?}");
+        };
+        let event = maps.next_event().context("no event")?;
+        let action = if reason.outcome() == Outcome::Drop {
+            XDP_DROP
+        } else {
+            XDP_PASS
+        };
+        ensure!(
+            after[*reason as usize] == before[*reason as usize] + 1
+                && event.reason == *reason as u8
+                && run.action == action
+                && run.frame == frame,
+            "{reason:?}: {run:?}"
+        );
+        Ok(*reason)
+    }
+
+    fn send(&self, bytes: &[u8]) -> Result<Reason> {
+        self.send_to(GROUP, bytes)
+    }
+
+    /// Sends bytes that must be refused, for this reason, without a trace in the status.
+    fn refuses(&self, bytes: &[u8], reason: Reason) -> Result<()> {
+        let before: Vec<_> = self.all_statuses()?;
+        let plane = self.0.plane.maps().plane_status()?;
+        let found = self.send(bytes)?;
+        ensure!(found == reason, "{found:?} instead of {reason:?}");
+        ensure!(
+            before == self.all_statuses()?,
+            "{reason:?}: it left a trace"
+        );
+        ensure!(
+            plane == self.0.plane.maps().plane_status()?,
+            "{reason:?}: it counts as heard"
+        );
+        Ok(())
+    }
+
+    fn all_statuses(&self) -> Result<Vec<NodeStatus>> {
+        let all = (0..=255).map(|id| self.0.plane.maps().status(id));
+        Ok(all.collect::<Result<_, _>>()?)
+    }
+
+    /// Makes the node look as if its last beacon had come that long ago, others having been heard
+    /// since.
+    fn silence(&self, time: Duration) -> Result<()> {
+        let maps = self.0.plane.maps();
+        let mut status = maps.status(NODE)?;
+        status.last_seen = status.last_seen.saturating_sub(self.0.clock.jiffies(time));
+        Ok(maps.set_status(NODE, status)?)
+    }
+}
+
+fn beacon(sequence: u32) -> Beacon {
+    Beacon {
+        admission: Admission::Busy,
+        key_id: KEY_ID,
+        cluster: 1,
+        node: NODE,
+        epoch: 1_000,
+        sequence,
+        capacity: 500,
+        active: 120,
+        headroom: 380,
+        calls_per_second: 17,
+        oc_permille: 1_000,
+        period_ms: 100,
+        sip_port: 5060,
+        redirect_port: 5070,
+        address_v4: Address::default(),
+        address_v6: Address::default(),
+    }
+}
+
+#[test]
+fn a_genuine_beacon_is_taken_over() -> Result<()> {
+    let air = Air::new()?;
+    let before = air.0.clock.now();
+    for (sequence, group) in [(1, GROUP), (2, GROUP_V6)] {
+        ensure!(air.send_to(group, &beacon(sequence).write(KEY))? == Reason::Beacon);
+    }
+    let status = air.status()?;
+    let after = air.0.clock.now() + 1;
+    // The clocks' tick may fall between two looks at them.
+    ensure!(
+        (before.saturating_sub(1)..=after).contains(&status.last_seen),
+        "{status:?}"
+    );
+    ensure!(air.0.plane.maps().plane_status()?.last_beacon == status.last_seen);
+    let expected = NodeStatus {
+        stamp: 1_000 << 32 | 2,
+        beacons: 2,
+        headroom: 380,
+        capacity: 500,
+        active: 120,
+        calls_per_second: 17,
+        admission: Admission::Busy as u8,
+        run: 2,
+        needed: 1,
+        ready: 1,
+        key_id: KEY_ID,
+        // Times, and what they were checked against above.
+        last_seen: status.last_seen,
+        last_seen_ns: status.last_seen_ns,
+        up_since: status.up_since,
+        started_before: status.started_before,
+        reserved: [0; 3],
+    };
+    ensure!(status == expected, "{status:?}");
+    ensure!(
+        status.last_seen_ns > 0 && (before.saturating_sub(1)..=after).contains(&status.up_since)
+    );
+    Ok(())
+}
+
+#[test]
+fn every_flipped_bit_is_refused() -> Result<()> {
+    let air = Air::new()?;
+    let genuine = beacon(1).write(KEY);
+    for bit in 0..BEACON_LEN as usize * 8 {
+        let mut forged = genuine;
+        forged[bit / 8] ^= 1 << (bit % 8);
+        let reason = match bit / 8 {
+            // Not our magic, or not our cluster: somebody else's.
+            0..=3 | 8..=11 => Reason::ForeignStatus,
+            4 => Reason::BeaconMalformed,
+            // The two low bits of the admission make other admissions; those above make none.
+            5 if bit % 8 >= 2 => Reason::BeaconMalformed,
+            6 => Reason::BeaconUnknownKey,
+            _ => Reason::BeaconForged,
+        };
+        air.refuses(&forged, reason)
+            .with_context(|| format!("bit {bit}"))?;
+    }
+    ensure!(air.send(&genuine)? == Reason::Beacon, "the genuine one");
+    Ok(())
+}
+
+#[test]
+fn other_lengths_are_refused() -> Result<()> {
+    let air = Air::new()?;
+    let genuine = beacon(1).write(KEY);
+    for len in 0..genuine.len() {
+        let reason = if len < 8 {
+            Reason::ForeignStatus
+        } else {
+            Reason::BeaconMalformed
+        };
+        air.refuses(&genuine[..len], reason)
+            .with_context(|| format!("{len} bytes"))?;
+    }
+    for more in [1, 8, 112, 1_000] {
+        let mut longer = genuine.to_vec();
+        longer.resize(genuine.len() + more, 0);
+        air.refuses(&longer, Reason::BeaconMalformed)?;
+    }
+    air.refuses(b"OPTIONS sip:a@b SIP/2.0\r\n\r\n", Reason::ForeignStatus)
+}
+
+#[test]
+fn replayed_and_reordered_beacons_are_refused() -> Result<()> {
+    let air = Air::new()?;
+    ensure!(air.send(&beacon(5).write(KEY))? == Reason::Beacon);
+    for sequence in [5, 4, 0] {
+        air.refuses(&beacon(sequence).write(KEY), Reason::BeaconReplayed)?;
+    }
+    ensure!(
+        air.send(&beacon(9).write(KEY))? == Reason::Beacon,
+        "a gap is no harm"
+    );
+    for sequence in [6, 7, 8, 9] {
+        air.refuses(&beacon(sequence).write(KEY), Reason::BeaconReplayed)?;
+    }
+    ensure!(air.send(&beacon(u32::MAX).write(KEY))? == Reason::Beacon);
+    air.refuses(&beacon(0).write(KEY), Reason::BeaconReplayed)
+}
+
+#[test]
+fn an_earlier_life_is_refused_and_a_later_one_begins_anew() -> Result<()> {
+    let air = Air::new()?;
+    let life = |epoch, sequence| {
+        Beacon {
+            epoch,
+            ..beacon(sequence)
+        }
+        .write(KEY)
+    };
+    ensure!(air.send(&life(1_000, 50))? == Reason::Beacon);
+    ensure!(
+        air.send(&life(1_001, 0))? == Reason::Beacon,
+        "after a reboot"
+    );
+    air.refuses(&life(1_000, 51), Reason::BeaconOldEpoch)?;
+    air.refuses(&life(0, u32::MAX), Reason::BeaconOldEpoch)?;
+    air.refuses(&life(1_001, 0), Reason::BeaconReplayed)?;
+    ensure!(air.send(&life(1_001, 1))? == Reason::Beacon);
+    Ok(())
+}
+
+#[test]
+fn wrong_keys_clusters_and_nodes_are_refused() -> Result<()> {
+    let air = Air::new()?;
+    air.refuses(&beacon(1).write(NEXT_KEY), Reason::BeaconForged)?;
+    let under_another = Beacon {
+        key_id: NEXT_KEY_ID,
+        ..beacon(1)
+    };
+    air.refuses(&under_another.write(KEY), Reason::BeaconUnknownKey)?;
+    let elsewhere = Beacon {
+        cluster: 2,
+        ..beacon(1)
+    };
+    air.refuses(&elsewhere.write(KEY), Reason::ForeignStatus)?;
+    for node in [0, 5, 255, 256, 258, u16::MAX] {
+        let stranger = Beacon { node, ..beacon(1) };
+        air.refuses(&stranger.write(KEY), Reason::BeaconUnknownNode)
+            .with_context(|| format!("node {node}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn keys_change_without_a_miss() -> Result<()> {
+    let air = Air::new()?;
+    let next = |sequence| {
+        Beacon {
+            key_id: NEXT_KEY_ID,
+            ..beacon(sequence)
+        }
+        .write(NEXT_KEY)
+    };
+    ensure!(air.send(&beacon(1).write(KEY))? == Reason::Beacon);
+    air.refuses(&next(2), Reason::BeaconUnknownKey)?;
+    air.set_key(NEXT_KEY_ID, NEXT_KEY, true)?;
+    ensure!(air.send(&next(2))? == Reason::Beacon && air.status()?.key_id == NEXT_KEY_ID);
+    ensure!(
+        air.send(&beacon(3).write(KEY))? == Reason::Beacon,
+        "both are valid"
+    );
+    ensure!(air.send(&next(4))? == Reason::Beacon);
+    air.set_key(KEY_ID, KEY, false)?;
+    air.refuses(&beacon(5).write(KEY), Reason::BeaconUnknownKey)?;
+    ensure!(air.send(&next(5))? == Reason::Beacon);
+    Ok(())
+}
+
+#[test]
+fn after_stale_one_beacon_is_enough_and_after_down_three_are_needed() -> Result<()> {
+    let air = Air::new()?;
+    let mut sequence = 0;
+    let mut hear = |expected: (u8, u8, u8)| -> Result<()> {
+        sequence += 1;
+        ensure!(air.send(&beacon(sequence).write(KEY))? == Reason::Beacon);
+        let status = air.status()?;
+        let found = (status.run, status.needed, status.ready);
+        ensure!(
+            found == expected,
+            "beacon {sequence}: {found:?} instead of {expected:?}"
+        );
+        Ok(())
+    };
+    hear((1, 1, 1)).context("never heard")?;
+    hear((2, 1, 1))?;
+    air.silence(Duration::from_secs(90 * 60))?;
+    hear((1, 1, 1)).context("stale")?;
+    hear((2, 1, 1))?;
+    air.silence(Duration::from_secs(180 * 60))?;
+    hear((1, 3, 0)).context("down by silence")?;
+    hear((2, 3, 0))?;
+    hear((3, 3, 1))?;
+    hear((4, 3, 1))?;
+    air.silence(Duration::from_secs(180 * 60))?;
+    hear((1, 3, 0)).context("down again")?;
+    // It falls silent before it is up: that is no merely stale node.
+    air.silence(Duration::from_secs(90 * 60))?;
+    hear((1, 3, 0)).context("stale before it was up")?;
+    hear((2, 3, 0))?;
+    hear((3, 3, 1))?;
+
+    // Confirmed by the controller, though beacons have come all the time.
+    let maps = air.0.plane.maps();
+    let mut node = maps.node(NODE)?;
+    node.flags |= Node::JUDGED;
+    node.down_at = air.status()?.up_since;
+    maps.set_node(NODE, node)?;
+    // Within the tick of the judgement a new run cannot be told from the old one.
+    while air.0.clock.now() <= node.down_at + 1 {
+        std::thread::yield_now();
+    }
+    hear((1, 3, 0)).context("down by the controller's word")?;
+    hear((2, 3, 0))?;
+    hear((3, 3, 1))?;
+    Ok(())
+}
+
+#[test]
+fn a_run_counts_up_to_255() -> Result<()> {
+    let air = Air::new()?;
+    for sequence in 1..=300 {
+        ensure!(air.send(&beacon(sequence).write(KEY))? == Reason::Beacon);
+    }
+    let status = air.status()?;
+    ensure!(
+        status.run == u8::MAX && status.ready == 1 && status.beacons == 300,
+        "{status:?}"
+    );
+    Ok(())
+}
