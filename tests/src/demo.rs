@@ -41,16 +41,31 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         arms: Arms::One,
     })?;
     let result = run_in(&lab, args);
-    if let Some(logs) = &args.logs {
+    let went_well = result.as_ref().is_ok_and(Report::all_kept);
+    // Whoever wants to know why needs the logs, which go with the lab.
+    let logs = match &args.logs {
+        Some(logs) => Some(logs.clone()),
+        None if went_well => None,
+        None => Some(std::env::temp_dir().join(format!("pointsman-demo-{}", std::process::id()))),
+    };
+    if let Some(logs) = &logs {
         keep_logs(&lab, logs)?;
     }
-    let report = result?;
+    let report = match (result, &logs) {
+        (Err(error), Some(logs)) => {
+            return Err(error.context(format!("logs are in {}", logs.display())));
+        }
+        (result, _) => result?,
+    };
     report.print();
+    if let Some(logs) = &logs {
+        screen::line(format_args!("logs are in {}", logs.display()));
+    }
     if let Some(file) = &args.json {
         let json = serde_json::to_string_pretty(&report)?;
         fs::write(file, json + "\n").with_context(|| format!("cannot write {}", file.display()))?;
     }
-    Ok(if report.all_kept() {
+    Ok(if went_well {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

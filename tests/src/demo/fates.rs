@@ -59,6 +59,7 @@ pub(super) struct Fates {
 /// What the switch was told about its calls.
 struct Told {
     completed: HashSet<CallHash>,
+    refused: HashSet<CallHash>,
     answered: HashSet<CallHash>,
     rung: HashSet<CallHash>,
 }
@@ -67,6 +68,7 @@ impl Told {
     fn read(tape: &Tape) -> Self {
         let mut told = Self {
             completed: HashSet::new(),
+            refused: HashSet::new(),
             answered: HashSet::new(),
             rung: HashSet::new(),
         };
@@ -89,6 +91,9 @@ impl Told {
                     to: Method::Bye,
                 } => {
                     told.completed.insert(sighting.call);
+                }
+                Kind::Response { status: 300.., .. } => {
+                    told.refused.insert(sighting.call);
                 }
                 Kind::Request { .. } | Kind::Response { .. } => {}
             }
@@ -167,7 +172,7 @@ impl Fates {
             let begin = trace.first();
             first = first.min(begin.first_ns);
             last = last.max(begin.first_ns);
-            let is_complete = told.completed.contains(&call);
+            let is_complete = told.completed.contains(&call) && !told.refused.contains(&call);
             // The call came to the killed node first, and was under way there when it died, or came
             // before the data plane knew.
             let had_it = begin.node == KILLED && death.concerns(begin.first_ns);

@@ -229,7 +229,8 @@ impl<'a> Clock<'a> {
         for (tape, counted) in self.counted.iter_mut().enumerate() {
             self.recorder.look(tape, |tape| {
                 let fresh = tape.sightings[*counted..].iter();
-                self.calls.extend(fresh.filter(|s| s.is_new_call()).map(|s| s.call));
+                self.calls
+                    .extend(fresh.filter(|s| s.is_new_call()).map(|s| s.call));
                 *counted = tape.sightings.len();
             });
         }
