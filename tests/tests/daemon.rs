@@ -222,6 +222,81 @@ fn only_detach_ends_steering() -> Result<()> {
     Ok(())
 }
 
+/// A node joins while calls are up: not one of them moves, new calls go to it, too, and a
+/// configuration with a mistake changes nothing.
+#[test]
+fn a_node_joins_and_no_call_moves() -> Result<()> {
+    const NEW: u16 = 4;
+    const CALLS: usize = 300;
+    let lab = Lab::start(Plan {
+        nodes: 4,
+        arms: Arms::One,
+    })?;
+    let without = Settings {
+        left_out: vec![NEW],
+        ..Settings::default()
+    };
+    let mut fleet = Fleet::start(&lab, without)?;
+    let recorder = Recorder::start(&lab.nodes)?;
+    let client = Client::open(&lab, lab.vip_v4())?;
+    let wait_for = |messages: usize| {
+        eventually(&format!("{messages} messages"), PATIENCE, || {
+            let seen = (0..4).map(|n| recorder.look(n, |tape| tape.sightings.len()));
+            Ok(seen.sum::<usize>() == messages)
+        })
+    };
+    let before: Vec<_> = (0..CALLS)
+        .map(|number| client.call(format!("before-{number}@switch")))
+        .collect();
+    for call in &before {
+        client.send(&call.invite())?;
+    }
+    wait_for(CALLS)?;
+
+    let file = fleet.daemons.controller_file();
+    let good = fs::read_to_string(&file)?;
+    fs::write(&file, good.replacen("id = 2", "id = 1", 1))?;
+    fleet.controller.signal(Signal::Reload)?;
+    eventually("the mistake to be refused", PATIENCE, || {
+        Ok(fleet.controller.log().contains("reload refused"))
+    })?;
+    fleet.daemons.reconfigure(Settings::default())?;
+    fleet.daemons.ask("reload")?;
+    let all: Vec<u16> = lab.node_ids().collect();
+    fleet.daemons.wait_for_nodes(&mut fleet.controller, &all)?;
+
+    let after: Vec<_> = (0..CALLS)
+        .map(|number| client.call(format!("after-{number}@switch")))
+        .collect();
+    for call in &before {
+        // The switch has not seen the answer, and asks again; then it goes on.
+        client.send(&call.invite())?;
+        client.send(&call.ack("t"))?;
+        client.send(&call.reinvite("t"))?;
+        client.send(&call.bye("t"))?;
+    }
+    for call in &after {
+        client.send(&call.invite())?;
+        client.send(&call.ack("t"))?;
+        client.send(&call.bye("t"))?;
+    }
+    wait_for(CALLS * 8)?;
+    let calls = Calls::read(&recorder.finish()?);
+    let split: Vec<_> = calls.split().map(|(_, trace)| trace).collect();
+    assert!(
+        split.is_empty(),
+        "{} calls have moved, such as {:?}",
+        split.len(),
+        split[0]
+    );
+    let joined = calls.spread(4)[usize::from(NEW) - 1] as usize;
+    assert!(
+        (CALLS / 8..CALLS / 2).contains(&joined),
+        "{joined} of {CALLS} calls for node {NEW}"
+    );
+    Ok(())
+}
+
 /// Once it serves, the daemon can do nothing that the start alone needed.
 #[test]
 fn a_serving_controller_has_no_capabilities() -> Result<()> {

@@ -47,6 +47,7 @@ pub struct Process {
     log: PathBuf,
     exit: Option<ExitStatus>,
     readiness: Option<UnixDatagram>,
+    is_ready: bool,
 }
 
 impl Process {
@@ -72,6 +73,7 @@ impl Process {
             log,
             exit: None,
             readiness: None,
+            is_ready: false,
         })
     }
 
@@ -91,29 +93,33 @@ impl Process {
         Ok(process)
     }
 
+    /// Whether a daemon has said by now that it serves.
+    ///
+    /// # Errors
+    /// It has ended instead.
+    pub fn is_ready(&mut self) -> Result<bool> {
+        let Some(socket) = &self.readiness else {
+            bail!("{} does not say when it is ready", self.name)
+        };
+        let mut message = [0; 1024];
+        while let Ok(len) = socket.recv(&mut message) {
+            let mut lines = message[..len].split(|byte| *byte == b'\n');
+            self.is_ready |= lines.any(|line| line == b"READY=1");
+        }
+        if !self.is_ready {
+            self.expect_running()?;
+        }
+        Ok(self.is_ready)
+    }
+
     /// Waits until a daemon has said that it serves.
     ///
     /// # Errors
     /// It ends instead, or takes too long.
     pub fn wait_until_ready(&mut self, limit: Duration) -> Result<()> {
         let what = format!("{} to be ready", self.name);
-        eventually(&what, limit, || {
-            let Some(socket) = &self.readiness else {
-                bail!("{} is no daemon", self.name)
-            };
-            let mut message = [0; 1024];
-            while let Ok(len) = socket.recv(&mut message) {
-                if message[..len]
-                    .split(|byte| *byte == b'\n')
-                    .any(|line| line == b"READY=1")
-                {
-                    return Ok(true);
-                }
-            }
-            self.expect_running()?;
-            Ok(false)
-        })
-        .with_context(|| format!("it said nothing of the kind{}", self.last_words()))
+        eventually(&what, limit, || self.is_ready())
+            .with_context(|| format!("it said nothing of the kind{}", self.last_words()))
     }
 
     /// The id of the process.
