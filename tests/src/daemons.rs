@@ -4,7 +4,7 @@ mod files;
 mod kernel_objects;
 mod programs;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -207,9 +207,4 @@ impl NodeState {
     pub fn is_up(&self) -> bool {
         self.liveness == "Up"
     }
-}
-
-/// Whether the controller's program is attached and pinned.
-pub fn is_attached(pins: &Path, port: &str) -> bool {
-    pins.join(format!("link-{port}")).exists()
 }

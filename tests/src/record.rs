@@ -13,5 +13,5 @@ mod sighting;
 
 pub use calls::{CallTrace, Calls, Visit};
 pub use packet_socket::{PacketSocket, Received};
-pub use recorder::{KeptFrame, Recorder, Tape};
+pub use recorder::{Recorder, Tape};
 pub use sighting::{BeaconSighting, CallHash, Kind, Sighting};

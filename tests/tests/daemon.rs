@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lb_common::{Admission, Outcome, Reason};
-use pointsman_tests::daemons::{self, Daemons, KernelObjects, PATIENCE, Settings};
+use pointsman_tests::daemons::{Daemons, KernelObjects, PATIENCE, Settings};
 use pointsman_tests::fleet::Fleet;
 use pointsman_tests::lab::{Arms, Lab, PassProgram, Plan, Process, Signal, eventually};
 use pointsman_tests::record::{Calls, Recorder};
@@ -470,6 +470,9 @@ fn a_key_file_that_others_can_read_is_refused() -> Result<()> {
     fs::set_permissions(&keys, Permissions::from_mode(0o644))?;
     let said = refusal(&daemons)?;
     assert!(said.contains(&keys.display().to_string()), "{said}");
-    assert!(!daemons.pins().exists() && !daemons::is_attached(&daemons.pins(), "eth0"));
+    assert!(
+        !daemons.pins().exists(),
+        "a start that failed has left pins"
+    );
     Ok(())
 }

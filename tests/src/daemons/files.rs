@@ -52,12 +52,8 @@ pub struct Settings {
     pub capacity: u32,
     /// Groups that beacons go to.
     pub groups: Vec<&'static str>,
-    /// Weights of nodes that are not 1.
-    pub weights: Vec<(u16, u32)>,
     /// Nodes that are not configured.
     pub left_out: Vec<u16>,
-    /// Lines to put before all others in `pointsman.toml`.
-    pub extra: String,
 }
 
 impl Default for Settings {
@@ -71,9 +67,7 @@ impl Default for Settings {
             probe: false,
             capacity: 100_000,
             groups: vec![GROUP_V4],
-            weights: Vec::new(),
             left_out: Vec::new(),
-            extra: String::new(),
         }
     }
 }
@@ -118,10 +112,9 @@ fn write_file(path: &Path, text: &str) -> Result<()> {
 
 fn controller(lab: &Lab, settings: &Settings, keys: &Path) -> Result<String> {
     let mut text = format!(
-        "{extra}cluster = {CLUSTER}\nkeys = \"{keys}\"\nbpffs = \"{bpffs}\"\n\n\
+        "cluster = {CLUSTER}\nkeys = \"{keys}\"\nbpffs = \"{bpffs}\"\n\n\
          [status]\ngroups = {groups:?}\nport = {port}\nperiod_ms = {period}\n\
          hold_periods = {hold}\ndown_periods = {down}\n",
-        extra = settings.extra,
         keys = keys.display(),
         bpffs = lab.bpffs().display(),
         groups = settings.groups,
@@ -150,9 +143,6 @@ fn controller(lab: &Lab, settings: &Settings, keys: &Path) -> Result<String> {
     {
         let address = lab.node(node).v4;
         write!(text, "\n[[node]]\nid = {node}\naddress = \"{address}\"\n")?;
-        if let Some((_, weight)) = settings.weights.iter().find(|(of, _)| *of == node) {
-            writeln!(text, "weight = {weight}")?;
-        }
         if lab.arms() == Arms::Two {
             writeln!(text, "interface = \"{}\"", lab.lb_port_to_nodes())?;
         }

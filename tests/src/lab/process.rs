@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -188,11 +188,6 @@ impl Process {
     /// What it has said so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
-    }
-
-    /// Where that is kept.
-    pub fn log_file(&self) -> &Path {
-        &self.log
     }
 
     /// The last lines of its log, for errors.

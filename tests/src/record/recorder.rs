@@ -23,23 +23,10 @@ pub struct Tape {
     pub sightings: Vec<Sighting>,
     /// Beacons, in the order of their arrival.
     pub beacons: Vec<BeaconSighting>,
-    /// Whole frames for the VIP's network stack or anybody else's, when asked for.
-    pub frames: Vec<KeptFrame>,
     /// Frames that were neither SIP nor beacons.
     pub others: u64,
     /// Frames that nobody had time for.
     pub dropped: u64,
-}
-
-/// A frame that was kept.
-#[derive(Clone, Debug)]
-pub struct KeptFrame {
-    /// When it came, in nanoseconds since 1970.
-    pub time_ns: u64,
-    /// The VLAN that it came by; the tag is no longer in the frame.
-    pub vlan: Option<u16>,
-    /// The frame.
-    pub bytes: Vec<u8>,
 }
 
 /// A running recorder.
@@ -54,7 +41,6 @@ struct Shared {
     stop: AtomicBool,
     /// Times that all sockets have been emptied.
     rounds: AtomicU64,
-    keep_frames: bool,
     tapes: Mutex<Vec<Tape>>,
 }
 
@@ -74,26 +60,14 @@ impl Recorder {
             .into_iter()
             .map(|host| (&host.namespace, "eth0"))
             .collect();
-        Self::start_at(&ports, false)
-    }
-
-    /// The same, and keeps every frame.
-    ///
-    /// # Errors
-    /// Not root.
-    pub fn start_keeping_frames<'a>(hosts: impl IntoIterator<Item = &'a Host>) -> Result<Self> {
-        let ports: Vec<_> = hosts
-            .into_iter()
-            .map(|host| (&host.namespace, "eth0"))
-            .collect();
-        Self::start_at(&ports, true)
+        Self::start_at(&ports)
     }
 
     /// Records at these ports.
     ///
     /// # Errors
     /// There is no such port, or not root.
-    pub fn start_at(ports: &[(&Namespace, &str)], keep_frames: bool) -> Result<Self> {
+    pub fn start_at(ports: &[(&Namespace, &str)]) -> Result<Self> {
         let sockets = ports
             .iter()
             .map(|(namespace, port)| PacketSocket::open(namespace, port));
@@ -101,7 +75,6 @@ impl Recorder {
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
             rounds: AtomicU64::new(0),
-            keep_frames,
             tapes: Mutex::new(vec![Tape::default(); sockets.len()]),
         });
         let thread = thread::Builder::new()
@@ -133,21 +106,6 @@ impl Recorder {
         wait_until("the recorder to catch up", Duration::from_secs(10), || {
             Ok((self.shared.rounds.load(Ordering::Acquire) >= wanted).then_some(()))
         })
-    }
-
-    /// Takes everything from the tapes and starts anew.
-    ///
-    /// # Errors
-    /// The recorder has ended.
-    pub fn clear(&self) -> Result<()> {
-        self.catch_up()?;
-        for tape in self.shared.tapes().iter_mut() {
-            *tape = Tape {
-                dropped: tape.dropped,
-                ..Tape::default()
-            };
-        }
-        Ok(())
     }
 
     /// Ends the recording, with everything that had arrived, and gives the tapes.
@@ -183,7 +141,7 @@ fn record(mut sockets: Vec<PacketSocket>, shared: &Shared) -> io::Result<()> {
             loop {
                 let mut tapes = shared.tapes();
                 let tape = &mut tapes[index];
-                let count = socket.receive(|frame| tape.write(frame, shared.keep_frames))?;
+                let count = socket.receive(|frame| tape.write(frame))?;
                 if count == 0 {
                     tape.dropped += socket.take_dropped()?;
                     break;
@@ -199,23 +157,11 @@ fn record(mut sockets: Vec<PacketSocket>, shared: &Shared) -> io::Result<()> {
 }
 
 impl Tape {
-    fn write(&mut self, frame: Received<'_>, keep: bool) {
+    fn write(&mut self, frame: Received<'_>) {
         match sighting::note(frame) {
             Noted::Sip(sighting) => self.sightings.push(sighting),
             Noted::Beacon(beacon) => self.beacons.push(beacon),
             Noted::Other => self.others += 1,
-        }
-        if keep {
-            let Received {
-                time_ns,
-                vlan,
-                bytes,
-            } = frame;
-            self.frames.push(KeptFrame {
-                time_ns,
-                vlan,
-                bytes: bytes.to_vec(),
-            });
         }
     }
 }
