@@ -23,7 +23,7 @@ fn lab() -> Result<Lab> {
 #[test]
 fn tagged_frames_keep_their_tags() -> Result<()> {
     let lab = lab()?;
-    let fleet = Fleet::start(&lab, Settings::default())?;
+    let fleet = Fleet::start(&lab, Settings::patient())?;
     let wire = PacketSocket::open(&lab.switch.namespace, "eth0")?;
     for vip in [lab.vip_v4(), lab.vip_v6()] {
         for vlans in [vec![], vec![77], vec![100, 77]] {
@@ -72,7 +72,7 @@ fn arrives_deferred(
 ) -> Result<()> {
     let lab = lab()?;
     let vip = vip_of(&lab);
-    let fleet = Fleet::start(&lab, Settings::default())?;
+    let fleet = Fleet::start(&lab, Settings::patient())?;
     let ears = Ears::open(&lab.nodes, vip)?;
     let client = Client::open(&lab, vip)?;
     let before = fleet.daemons.reason(reason)?;

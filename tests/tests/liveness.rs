@@ -90,7 +90,7 @@ fn a_repeated_invite_finds_its_node_though_that_turned_busy() -> Result<()> {
         nodes: 3,
         arms: Arms::One,
     })?;
-    let fleet = Fleet::start(&lab, Settings::default())?;
+    let fleet = Fleet::start(&lab, Settings::patient())?;
     let watch = Watch::start(&lab)?;
     for node in lab.node_ids() {
         let call_ids = fleet.homes.call_ids(&format!("busy-{node}"), node, 20)?;

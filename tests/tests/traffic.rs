@@ -14,7 +14,7 @@ const LOAD: (u32, Duration) = (450, Duration::from_millis(50));
 
 /// A server on every node, calls to the VIP, and nothing may go wrong.
 fn carry_calls(lab: &Lab, vip: std::net::SocketAddr) -> Result<()> {
-    let fleet = Fleet::start(lab, Settings::default())?;
+    let fleet = Fleet::start(lab, Settings::patient())?;
     let servers: Vec<Process> = lab
         .node_ids()
         .map(|node| start_sipp_server(lab, lab.node(node), &format!("server-{node}"), vip))

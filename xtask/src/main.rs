@@ -29,7 +29,7 @@ Everything a developer does with Pointsman, in one tool.
 First time here?
   cargo xtask setup     installs what is missing, and says what and why
   cargo xtask build     the programs, in target/release
-  cargo xtask demo      a switch, a load balancer and four nodes, on this machine
+  cargo xtask demo      a switch, a load balancer and three nodes, on this machine
 
 Before you send a change:
   cargo xtask check     format, lints, docs, and whether the BPF object matches its sources

@@ -73,6 +73,16 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// For tests that are not about detection: half a second of silence, which no stall of a shared
+    /// machine reaches, is needed before a node counts as `Stale`.
+    pub fn patient() -> Self {
+        Self {
+            hold_periods: 25,
+            down_periods: 100,
+            ..Self::default()
+        }
+    }
+
     /// Time without a beacon after which a node is `Stale`.
     pub fn hold(&self) -> Duration {
         self.period * self.hold_periods
