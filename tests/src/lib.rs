@@ -10,7 +10,7 @@
 //! | [`packets`] | what does the program do with this frame? |
 //! | [`record`] | which messages came where, and when? |
 //! | [`stall`] | did the machine itself stand still meanwhile? |
-//! | [`bench`] | what does the data plane cost? |
+//! | [`bench`](mod@bench) | what does the data plane cost? |
 //! | [`demo`] | what does the whole look like at work? |
 
 pub mod bench;
