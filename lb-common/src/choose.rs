@@ -379,41 +379,89 @@ pub fn search<F: Fleet>(
     standing: Standing,
     reference: u64,
 ) -> Found {
-    let (mut first, mut second, mut live) = (NO_NODE, NO_NODE, NO_NODE);
     let end = fleet.settings().node_end.min(MAX_NODES);
-    let mut place = slot_of(key);
-    let mut id = (key >> 48) as u32 & (MAX_NODES - 1);
-    fleet.repeat(PROBES + end, |step| {
-        let candidate = if step < PROBES {
-            place = if place + 1 >= TABLE_SLOTS {
-                0
-            } else {
-                place + 1
-            };
-            fleet.home(generation, place)
-        } else {
-            id = if id + 1 >= end { 1 } else { id + 1 };
-            id as u16
-        };
-        if candidate != home && candidate != first && candidate != NO_NODE {
-            match fleet.fitness(candidate, standing, reference) {
-                Fitness::Willing if first == NO_NODE => first = candidate,
-                Fitness::Willing => {
-                    second = candidate;
-                    return ControlFlow::Break(());
-                }
-                Fitness::Live => live = candidate,
-                Fitness::Out => {}
-            }
-        }
-        ControlFlow::Continue(())
-    });
+    let mut walk = Walk {
+        fleet,
+        generation,
+        home,
+        standing,
+        reference,
+        end,
+        place: slot_of(key),
+        id: (key >> 48) as u32 & (MAX_NODES - 1),
+        first: NO_NODE,
+        second: NO_NODE,
+        live: NO_NODE,
+    };
+    fleet.repeat(PROBES + end, |step| walk.step(step));
+    let Walk {
+        first,
+        second,
+        live,
+        ..
+    } = walk;
     let best = if second != NO_NODE && fleet.headroom(second) > fleet.headroom(first) {
         second
     } else {
         first
     };
     Found { first, best, live }
+}
+
+/// A search under way.
+///
+/// In this order, so that what the compiler writes in one go is aligned: the verifier refuses other
+/// accesses to the stack.
+#[repr(C)]
+struct Walk<'a, F> {
+    fleet: &'a F,
+    reference: u64,
+    /// The slot probed last.
+    place: u32,
+    /// The node gone through last.
+    id: u32,
+    /// 1 + the highest node id.
+    end: u32,
+    generation: u32,
+    first: u16,
+    second: u16,
+    live: u16,
+    home: u16,
+    standing: Standing,
+}
+
+impl<F: Fleet> Walk<'_, F> {
+    /// Looks at one more candidate, until two are willing.
+    #[inline(always)]
+    fn step(&mut self, step: u32) -> ControlFlow<()> {
+        let candidate = if step < PROBES {
+            self.place = if self.place + 1 >= TABLE_SLOTS {
+                0
+            } else {
+                self.place + 1
+            };
+            self.fleet.home(self.generation, self.place)
+        } else {
+            self.id = if self.id + 1 >= self.end {
+                1
+            } else {
+                self.id + 1
+            };
+            self.id as u16
+        };
+        if candidate != self.home && candidate != self.first && candidate != NO_NODE {
+            match self.fleet.fitness(candidate, self.standing, self.reference) {
+                Fitness::Willing if self.first == NO_NODE => self.first = candidate,
+                Fitness::Willing => {
+                    self.second = candidate;
+                    return ControlFlow::Break(());
+                }
+                Fitness::Live => self.live = candidate,
+                Fitness::Out => {}
+            }
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 /// Calls that a node can still take: what it said last, less what it has been sent since.

@@ -13,8 +13,7 @@
 //! | `PINS` | call key → [`Pin`] | both | both |
 //! | `PIN_HINTS` | part of a call key → count | both | program |
 //! | `MEMORY` | epoch and part of a call key → [`memory`](crate::memory) word | both | both |
-//! | `REASONS` | 0 → per-CPU counts by reason | program | controller |
-//! | `NODE_COUNTS` | node → per-CPU [`NodeCounts`] | program | both |
+//! | `COUNTS` | 0 → per-CPU [`Counts`] | program | both |
 //! | `VIP_COUNTS` | VIP → per-CPU count | program | controller |
 //! | `EVENTS` | ring of [`Event`] | program | controller |
 //! | `PORTS` | device map | controller | program |
@@ -293,6 +292,34 @@ pub const fn pin_hint_of(key: u64) -> u32 {
 /// Counts by reason, one CPU's.
 pub type ReasonCounts = [u64; REASON_SLOTS];
 
+/// What one CPU has counted. One value, so that a frame's counts take one look-up.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Frames by reason.
+    pub reasons: ReasonCounts,
+    /// What was sent to each node.
+    pub nodes: [NodeCounts; MAX_NODES as usize],
+}
+
+const _: () = assert!(
+    size_of::<Counts>() == size_of::<ReasonCounts>() + MAX_NODES as usize * size_of::<NodeCounts>(),
+    "padding in Counts",
+);
+
+// SAFETY: repr(C), without padding as asserted above, and made of integers only.
+#[expect(unsafe_code, reason = "layout checked by the assertion above")]
+unsafe impl crate::Shared for Counts {}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            reasons: [0; REASON_SLOTS],
+            nodes: [NodeCounts::default(); MAX_NODES as usize],
+        }
+    }
+}
+
 shared! {
     /// What one CPU has sent to a node.
     pub struct NodeCounts {
@@ -300,7 +327,8 @@ shared! {
         pub packets: u64,
         /// Bytes, link headers included.
         pub bytes: u64,
-        /// New calls: INVITEs not seen before.
+        /// New calls: INVITEs not seen within the last 64 seconds. So a later re-INVITE counts as one:
+        /// that costs headroom until the node's next beacon, not a call.
         pub started: u64,
         /// Pins made to it.
         pub pinned: u64,

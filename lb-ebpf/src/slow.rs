@@ -7,20 +7,22 @@ use core::arch::asm;
 
 use aya_ebpf::bindings::{BPF_NOEXIST, xdp_md};
 use lb_common::choose::{self, Choice, Standing, choose};
-use lb_common::maps::{NO_NODE, Pin, Settings, Turnout, pin_hint_of};
+use lb_common::maps::{MAX_NODES, NO_NODE, Pin, Settings, Turnout, pin_hint_of};
 use lb_common::memory;
 use lb_common::sip::{Budget, Method, has_to_tag};
 use lb_common::{Reason, Window};
 
 use crate::fleet::{Kernel, jiffies};
 use crate::frame::Frame;
-use crate::maps::{MEMORY, NODE_COUNTS, PIN_HINTS, PINS, PLANE, SETTINGS, TURNOUT};
+use crate::maps::{COUNTS, MEMORY, PIN_HINTS, PINS, PLANE, SETTINGS, TURNOUT};
 
 /// Where a message goes, and why: what a function can return in one register.
 #[derive(Clone, Copy)]
 pub(crate) struct Decision {
     pub(crate) node: u16,
     pub(crate) reason: u8,
+    /// 1 when this is a new call.
+    pub(crate) started: u8,
 }
 
 impl Decision {
@@ -29,12 +31,13 @@ impl Decision {
         Self {
             node: word as u16,
             reason: (word >> 16) as u8,
+            started: (word >> 24) as u8,
         }
     }
 
     #[inline(always)]
-    fn pack(node: u16, reason: Reason) -> u64 {
-        u64::from(node) | (reason as u64) << 16
+    fn pack(node: u16, reason: Reason, started: bool) -> u64 {
+        u64::from(node) | (reason as u64) << 16 | u64::from(started) << 24
     }
 }
 
@@ -44,7 +47,7 @@ impl Decision {
 #[inline(never)]
 pub(crate) extern "C" fn decide(ctx: *mut xdp_md, message_at: u32, first: u64, key: u64) -> u64 {
     let (Some(settings), Some(turnout)) = (SETTINGS.get(0), TURNOUT.get(0)) else {
-        return Decision::pack(NO_NODE, Reason::NotReady);
+        return Decision::pack(NO_NODE, Reason::NotReady, false);
     };
     let kernel = Kernel {
         settings,
@@ -55,7 +58,7 @@ pub(crate) extern "C" fn decide(ctx: *mut xdp_md, message_at: u32, first: u64, k
     let remembered = is_remembered(key, settings, kernel.now);
     let standing = match standing(ctx, message_at, method, pinned) {
         Ok(standing) => standing,
-        Err(reason) => return Decision::pack(NO_NODE, reason),
+        Err(reason) => return Decision::pack(NO_NODE, reason, false),
     };
     let choice = choose(&kernel, key, standing, turnout.word, pinned, remembered);
     if choose::reference(&kernel).1
@@ -66,10 +69,9 @@ pub(crate) extern "C" fn decide(ctx: *mut xdp_md, message_at: u32, first: u64, k
         unsafe { (*plane).ignored_staleness += 1 };
     }
     let (node, reason) = carry_out(choice, &kernel, key, standing);
-    if standing == Standing::NewCall {
-        count_started(node);
-    }
-    Decision::pack(node, reason)
+    // A call that was sent home before, and now moves, is new where it goes.
+    let started = standing == Standing::NewCall && (!remembered || choice.pin);
+    Decision::pack(node, reason, started)
 }
 
 /// How the message stands to the calls that exist. A pinned call's node is asked whatever it is.
@@ -169,9 +171,9 @@ fn pin(key: u64, node: u16, now: u64) -> bool {
         add_atomically(hint, -1);
         return false;
     }
-    if let Some(counts) = NODE_COUNTS.get_ptr_mut(node.into()) {
+    if let Some(counts) = COUNTS.get_ptr_mut(0) {
         // SAFETY: this CPU's element, which nobody else writes.
-        unsafe { (*counts).pinned += 1 };
+        unsafe { (*counts).nodes[usize::from(node) & (MAX_NODES as usize - 1)].pinned += 1 };
     }
     true
 }
@@ -197,9 +199,9 @@ fn is_remembered(key: u64, settings: &Settings, now: u64) -> bool {
     })
 }
 
-/// Remembers that a new request is sent home.
+/// Remembers that a new request is sent home. Whether it is new in this epoch.
 #[inline(always)]
-pub(crate) fn remember(key: u64, settings: &Settings, now: u64) {
+pub(crate) fn remember(key: u64, settings: &Settings, now: u64) -> bool {
     let epoch = memory::epoch_of(now, settings.epoch_shift);
     if let Some(word) = MEMORY.get_ptr_mut(memory::word_of(key, epoch)) {
         // SAFETY: an element of an array map; the word is read and written whole.
@@ -207,18 +209,11 @@ pub(crate) fn remember(key: u64, settings: &Settings, now: u64) {
             let known = *word;
             if !memory::has(known, key, epoch) {
                 *word = memory::with(known, key, epoch);
+                return true;
             }
         }
     }
-}
-
-/// Counts a new call, for the headroom that is left until the node's next beacon.
-#[inline(always)]
-pub(crate) fn count_started(node: u16) {
-    if let Some(counts) = NODE_COUNTS.get_ptr_mut(node.into()) {
-        // SAFETY: this CPU's element, which nobody else writes.
-        unsafe { (*counts).started += 1 };
-    }
+    false
 }
 
 /// Whether the tables are changing, so that home alone does not decide.

@@ -67,9 +67,9 @@ impl Air {
     fn send_to(&self, group: &str, bytes: &[u8]) -> Result<Reason> {
         let maps = self.0.plane.maps();
         let frame = build::datagram(group.parse()?, bytes);
-        let before = maps.reasons()?;
+        let before = maps.counts()?.reasons;
         let run = self.0.plane.test_run(&frame, INGRESS)?;
-        let after = maps.reasons()?;
+        let after = maps.counts()?.reasons;
         let counted: Vec<_> = Reason::ALL
             .iter()
             .filter(|reason| after[**reason as usize] != before[**reason as usize])

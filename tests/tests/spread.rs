@@ -108,7 +108,7 @@ fn steer(plane: &Plane, call: &Call) -> Result<u16> {
         bail!(
             "{} is not steered: frames by reason {:?}",
             call.call_id,
-            plane.maps().reasons()?
+            plane.maps().counts()?.reasons
         );
     }
     let mac = run

@@ -7,6 +7,7 @@ use std::vec::Vec;
 
 use proptest::prelude::*;
 
+use super::lines::MAX_BLANKS;
 use super::*;
 
 /// What [`find_call_id`] must say, read one byte after the other.

@@ -44,7 +44,10 @@ pub(crate) fn call(message: &[u8], secret: SipKey) -> Option<Call> {
 fn strictly(message: &[u8], secret: SipKey) -> Option<(u64, Range<usize>)> {
     let at = find_call_id(message, 0, Budget::WHOLE).ok()?;
     let call = CallKey::read(message, at, secret).ok()?;
-    Some((call.hash, call.at as usize..(call.at + call.len) as usize))
+    Some((
+        call.hash,
+        call.at as usize..(call.at + call.len.get()) as usize,
+    ))
 }
 
 fn leniently(message: &[u8], secret: SipKey) -> Option<(u64, Range<usize>)> {

@@ -79,7 +79,13 @@ impl Fleet for View<'_> {
     }
 
     fn started(&self, id: u16) -> u64 {
-        self.maps.node_counts(id).map_or(0, |counts| counts.started)
+        let counts = self.maps.counts().ok();
+        counts.map_or(0, |counts| {
+            counts
+                .nodes
+                .get(usize::from(id))
+                .map_or(0, |node| node.started)
+        })
     }
 }
 

@@ -88,16 +88,16 @@ impl Reading {
     /// # Errors
     /// [`AccessError`], naming the map.
     pub fn take(maps: &Maps, now: u64) -> Result<Self, AccessError> {
+        let counts = maps.counts()?;
         let mut nodes = Vec::new();
         for id in NO_NODE + 1..MAX_NODES as u16 {
             let node = maps.node(id)?;
             if node.flags & (Node::CONFIGURED | Node::LEAVING) != 0 {
-                let (status, counts) = (maps.status(id)?, maps.node_counts(id)?);
                 nodes.push(NodeReading {
                     id,
                     node,
-                    status,
-                    counts,
+                    status: maps.status(id)?,
+                    counts: counts.nodes[usize::from(id)],
                 });
             }
         }
@@ -115,7 +115,7 @@ impl Reading {
             settings: maps.settings()?,
             plane: maps.plane_status()?,
             turnout: maps.turnout()?,
-            reasons: maps.reasons()?,
+            reasons: counts.reasons,
             nodes,
             vips: vips.collect::<Result<_, AccessError>>()?,
             pins: maps.pin_count(),

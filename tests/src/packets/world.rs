@@ -157,7 +157,7 @@ impl World {
             stamp: 1 << 32,
             last_seen,
             up_since: last_seen,
-            started_before: maps.node_counts(id)?.started,
+            started_before: maps.counts()?.nodes[usize::from(id)].started,
             beacons: 1,
             headroom: state.headroom,
             capacity: state.headroom,
