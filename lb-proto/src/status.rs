@@ -18,7 +18,6 @@
 pub mod judge;
 pub mod map;
 pub mod query;
-mod random;
 pub mod sender;
 #[cfg(test)]
 mod simulation;

@@ -26,8 +26,8 @@
 //! of anybody else if that is later. The kernel program says `Down` by itself after ten periods, with
 //! nobody to ask.
 
-use super::random::Random;
 use super::{GOOD_BEACONS, Timing};
+use crate::random::Random;
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -13,8 +13,8 @@
 //! Every beacon has a greater stamp than all before it, whatever made it go out.
 
 use super::query::Query;
-use super::random::Random;
 use crate::keys::NumberedKey;
+use crate::random::Random;
 use lb_common::beacon::{BEACON_LEN, Beacon};
 use lb_common::{Address, Admission};
 use std::time::Duration;
@@ -56,6 +56,9 @@ pub struct Report {
     pub capacity: u32,
     /// Calls that it has.
     pub active: u32,
+    /// Calls that it can still take: less than the difference when slots are held, or calls come too
+    /// fast.
+    pub headroom: u32,
     /// Calls that came in the last second.
     pub calls_per_second: u32,
     /// The share of new calls that it can take, in thousandths.
@@ -260,7 +263,7 @@ impl Sender {
             sequence: self.sequence,
             capacity: self.report.capacity,
             active: self.report.active,
-            headroom: self.report.capacity.saturating_sub(self.report.active),
+            headroom: self.report.headroom,
             calls_per_second: self.report.calls_per_second,
             oc_permille: self.report.oc_permille,
             period_ms: u16::try_from(self.period.as_millis()).unwrap_or(u16::MAX),

@@ -3,10 +3,10 @@
 use super::judge::{Action, Judge};
 use super::map::{AvailabilityMap, Membership};
 use super::query::Query;
-use super::random::Random;
 use super::sender::tests::{KEY, identity, report};
 use super::sender::{BeaconBytes, Identity, Sender};
 use super::{GOOD_BEACONS, Timing};
+use crate::random::Random;
 use lb_common::choose::Liveness;
 use lb_common::{Admission, Reason};
 use std::collections::BTreeMap;

@@ -31,6 +31,7 @@ pub(crate) fn report(admission: Admission) -> Report {
         admission,
         capacity: 100,
         active: 1,
+        headroom: 99,
         calls_per_second: 0,
         oc_permille: 1000,
     }
