@@ -7,9 +7,9 @@
 //!
 //! So two are drawn **in proportion to the headroom that is left**: each node gets the share of calls
 //! that it has of the room, however many choose at once and however old the map is. Of the two, the
-//! one wins of whose headroom the smaller part was used up by this node's own recent offers: that
-//! evens out what chance would heap on one (the power of two choices, M. Mitzenmacher, 2001), and as
-//! it looks at nothing that others see too, no herd comes of it.
+//! one wins that this node has offered less lately, for the headroom it has: that evens out what
+//! chance would heap on one (the power of two choices, M. Mitzenmacher, 2001), and as it looks at
+//! nothing that others see too, no herd comes of it.
 //!
 //! Headroom ages: what was said a hold time ago counts half.
 
@@ -32,6 +32,8 @@ pub struct Candidate {
     pub age: Duration,
     /// Calls that it was offered by this node and cannot have counted then.
     pub offered: u32,
+    /// Calls that it was offered by this node [lately](super::recent::LATELY).
+    pub lately: u32,
 }
 
 impl Candidate {
@@ -47,10 +49,10 @@ impl Candidate {
         u64::from(self.left()) * (1024 - halves as u64)
     }
 
-    /// Whether less of its headroom is used up than of the other's.
+    /// Whether it was offered less lately than the other, for the headroom that it has.
     fn is_less_used(&self, other: &Self) -> bool {
-        u64::from(self.left()) * u64::from(other.headroom)
-            > u64::from(other.left()) * u64::from(self.headroom)
+        u64::from(self.lately) * u64::from(other.headroom)
+            < u64::from(other.lately) * u64::from(self.headroom)
     }
 }
 
@@ -144,12 +146,16 @@ impl Chooser {
         map.rows(now)
             .filter(|row| row.node != self.own && !visited.contains(row.node))
             .filter(|row| !self.recent.has_refused(now, row.node))
-            .filter_map(|row| candidate(&row, self.recent.outstanding(now, row.node)))
+            .filter_map(|row| {
+                let recent = &self.recent;
+                let offered = recent.outstanding(now, row.node);
+                candidate(&row, offered, recent.lately(now, row.node))
+            })
             .collect()
     }
 }
 
-fn candidate(row: &Row, offered: u32) -> Option<Candidate> {
+fn candidate(row: &Row, offered: u32, lately: u32) -> Option<Candidate> {
     let (beacon, age) = row.last?;
     let is_willing =
         row.liveness == Liveness::Up && beacon.admission <= Admission::Free && beacon.headroom > 0;
@@ -158,6 +164,7 @@ fn candidate(row: &Row, offered: u32) -> Option<Candidate> {
         headroom: beacon.headroom,
         age,
         offered,
+        lately,
     })
 }
 

@@ -14,6 +14,10 @@ use std::time::Duration;
 /// reservation. Chosen: ten times what a local network and a busy task take.
 pub const SETTLE: Duration = Duration::from_millis(20);
 
+/// Time over which own offers are evened out among the others. Chosen: a tenth of a second is what
+/// beacons are apart by default, so that what chance did to a node it has told by then.
+pub const LATELY: Duration = Duration::from_millis(100);
+
 /// Offers within this time are counted as one moment's.
 const SLICE: Duration = Duration::from_millis(5);
 /// Slices kept of one node, the oldest of which take in what would be one more. With beacons ten times
@@ -39,6 +43,8 @@ struct Slice {
     first: Duration,
     last: Duration,
     count: u32,
+    /// A beacon has come that can have counted it.
+    is_counted: bool,
 }
 
 impl Recent {
@@ -52,7 +58,10 @@ impl Recent {
         let slices = &mut self.nodes.entry(node).or_default().slices;
         let is_full = slices.len() == MOST_SLICES;
         match slices.back_mut() {
-            Some(slice) if is_full || now.saturating_sub(slice.first) < SLICE => {
+            Some(slice)
+                if is_full || !slice.is_counted && now.saturating_sub(slice.first) < SLICE =>
+            {
+                slice.is_counted = false;
                 slice.last = now;
                 slice.count = slice.count.saturating_add(1);
             }
@@ -60,6 +69,7 @@ impl Recent {
                 first: now,
                 last: now,
                 count: 1,
+                is_counted: false,
             }),
         }
     }
@@ -73,7 +83,11 @@ impl Recent {
     pub fn heard(&mut self, now: Duration, node: u16) {
         let is_counted = |at: Duration| at + SETTLE <= now;
         if let Some(entry) = self.nodes.get_mut(&node) {
-            entry.slices.retain(|slice| !is_counted(slice.last));
+            for slice in &mut entry.slices {
+                slice.is_counted |= is_counted(slice.last);
+            }
+            let is_over = |slice: &Slice| slice.is_counted && slice.last + LATELY <= now;
+            entry.slices.retain(|slice| !is_over(slice));
             entry.refused = entry.refused.filter(|at| !is_counted(*at));
             if entry.slices.is_empty() && entry.refused.is_none() {
                 self.nodes.remove(&node);
@@ -87,7 +101,17 @@ impl Recent {
         slices
             .into_iter()
             .flatten()
-            .filter(|slice| slice.last + LEASE > now)
+            .filter(|slice| !slice.is_counted && slice.last + LEASE > now)
+            .fold(0, |sum, slice| sum.saturating_add(slice.count))
+    }
+
+    /// Calls offered to the node [lately](LATELY), counted by it or not.
+    pub fn lately(&self, now: Duration, node: u16) -> u32 {
+        let slices = self.nodes.get(&node).map(|node| node.slices.iter());
+        slices
+            .into_iter()
+            .flatten()
+            .filter(|slice| slice.last + LATELY > now)
             .fold(0, |sum, slice| sum.saturating_add(slice.count))
     }
 
@@ -117,6 +141,9 @@ mod tests {
         recent.heard(MS * 100, 4);
         recent.heard(MS * 110, 3);
         assert_eq!(recent.outstanding(MS * 110, 3), 0);
+        assert_eq!(recent.lately(MS * 110, 3), 3, "those of 50 and 90 ms");
+        assert_eq!(recent.lately(MS * 190, 3), 0);
+        recent.heard(MS * 190, 3);
         assert!(recent.nodes.is_empty(), "and costs nothing");
     }
 

@@ -144,6 +144,7 @@ fn what_was_said_long_ago_counts_half() {
         headroom: 10,
         age,
         offered: 4,
+        lately: 0,
     };
     assert_eq!(candidate(Duration::ZERO).weight(HOLD), 6 * 1024);
     assert_eq!(candidate(HOLD / 2).weight(HOLD), 6 * 768);
@@ -167,6 +168,7 @@ proptest! {
                 headroom: *headroom,
                 age: MS * *age as u32,
                 offered: *offered,
+                lately: *offered / 2,
             })
             .collect();
         let drawn = draw(&candidates, HOLD, &mut Random::new(seed));
