@@ -10,9 +10,10 @@
 //!  .  MAC             16 bytes: SipHash-2-4-128 of "PMT1", cluster u32 and call u64, both
 //!                            little-endian, and what is above
 //! ```
-//! in [base32](super::base32), 37 to 48 letters and digits: token characters that a URI parameter may
-//! hold as they are (§25.1: `unreserved`). The MAC is as in beacons, under the same keys, and the key
-//! id says which, so that keys rotate as they do there. A ticket is good for one Call-ID only.
+//! in base32 (RFC 4648 §6, lower case), 37 to 48 letters and digits: token characters that a URI
+//! parameter may hold as they are (RFC 3261 §25.1: `unreserved`). The MAC is as in beacons, under the
+//! same keys, and the key id says which, so that keys rotate as they do there. A ticket is good for
+//! one Call-ID only.
 //!
 //! **Time of day.** The node that reads a ticket need not be the one that wrote it, so the expiry is
 //! the one time in this crate that goes by the clock of the day. A clock that is wrong can make

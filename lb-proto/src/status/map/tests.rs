@@ -1,6 +1,7 @@
 //! Cases and properties of the availability map.
 
 use super::*;
+use crate::random::Random;
 use crate::status::sender::tests::{KEY, identity, report};
 use crate::status::sender::{BeaconBytes, Sender};
 use lb_common::siphash::SipKey;
@@ -372,6 +373,80 @@ fn what_a_stalled_receiver_missed_is_not_held_against_others() {
     map.receive(PERIOD * 20, &bytes(1, 5, 20)).expect("good");
     assert_eq!(liveness(&map, PERIOD * 20, 2), Liveness::Up);
     assert_eq!(liveness(&map, PERIOD * 21, 2), Liveness::Down);
+}
+
+/// 100,000 beacons that are not genuine, not new or not from where they should be, each of a kind:
+/// none is taken, and each is refused for its reason.
+#[test]
+fn of_a_hundred_thousand_beacons_none_is_taken() {
+    let mut random = Random::new(23);
+    let mut map = map(Membership::Configured);
+    map.configure(&[7]);
+    let ip = |last| IpAddr::from([192, 0, 2, last]);
+    let at = |epoch, sequence| Beacon {
+        address_v4: ip(7).into(),
+        ..beacon(7, epoch, sequence)
+    };
+    let held = at(1000, 50_000);
+    map.receive_from(PERIOD, ip(7), &held.write(KEY.key))
+        .expect("good");
+    let next = at(1000, 50_001);
+    for round in 0..100_000u32 {
+        let some = |random: &mut Random, below: u32| random.below(below.into()) as u32;
+        let mut from = ip(7);
+        let program = Refusal::Program;
+        let (bytes, refusal) = match round % 8 {
+            0 => {
+                let mut bytes = next.write(KEY.key);
+                let bit = some(&mut random, 112 * 8) as usize;
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                (bytes, None)
+            }
+            1 => {
+                let (k0, k1) = (random.next(), random.next());
+                let wrong = next.write(SipKey { k0, k1 });
+                (wrong, Some(program(Reason::BeaconForged)))
+            }
+            2 => {
+                let key_id = 3 + some(&mut random, 253) as u8;
+                let unknown = Beacon { key_id, ..next };
+                let reason = Reason::BeaconUnknownKey;
+                (unknown.write(KEY.key), Some(program(reason)))
+            }
+            3 => {
+                let old = at(some(&mut random, 1000), random.next() as u32);
+                (old.write(KEY.key), Some(program(Reason::BeaconOldEpoch)))
+            }
+            // Played back, doubled, or overtaken.
+            4 => {
+                let late = at(1000, some(&mut random, 50_001));
+                (late.write(KEY.key), Some(program(Reason::BeaconReplayed)))
+            }
+            5 => {
+                from = ip(8 + some(&mut random, 200) as u8);
+                (next.write(KEY.key), Some(Refusal::Origin))
+            }
+            6 => {
+                let node = 8 + some(&mut random, 1000) as u16;
+                let stranger = Beacon { node, ..next };
+                let reason = Reason::BeaconUnknownNode;
+                (stranger.write(KEY.key), Some(program(reason)))
+            }
+            _ => {
+                let cluster = 10 + some(&mut random, u32::MAX - 10);
+                let foreign = Beacon { cluster, ..next };
+                (foreign.write(KEY.key), Some(program(Reason::ForeignStatus)))
+            }
+        };
+        let got = map.receive_from(PERIOD * 2, from, &bytes);
+        assert!(got.is_err(), "round {round}");
+        if let Some(refusal) = refusal {
+            assert_eq!(got, Err(refusal), "round {round}");
+        }
+        assert_eq!(map.stamp(7), Some(held.stamp()), "round {round}");
+    }
+    let genuine = map.receive_from(PERIOD * 2, ip(7), &next.write(KEY.key));
+    assert_eq!(genuine, Ok(next));
 }
 
 proptest! {
