@@ -85,7 +85,7 @@ impl From<Response> for Event {
 ///                                  any more: absorbed
 /// ```
 /// The edges are Figure 7 of RFC 3261 as RFC 6026 §7.1 redraws it: a success is not the end, an ACK
-/// that comes then is the user's, and a transport error ends nothing (§8.8), because copies of the
+/// that comes then is the user's, and a transport error ends nothing, because copies of the
 /// INVITE must still find the transaction. The user retransmits its success until the ACK comes
 /// (RFC 3261 §13.3.1.4). Patience starts anew with each 1xx of the user's (§13.3.1.1 has it send one a
 /// minute).

@@ -66,7 +66,7 @@ impl From<Response> for Event {
 ///           │ ▲                                       user: discarded
 ///           └─┘ again: send, 1xx: send
 /// ```
-/// The edges are Figure 8 of RFC 3261, except that a transport error ends nothing (RFC 6026 §8.8).
+/// The edges are Figure 8 of RFC 3261, except that a transport error ends nothing (RFC 6026 §7.1).
 #[derive(Debug)]
 pub struct PlainServer {
     timing: Timing,
