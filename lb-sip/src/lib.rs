@@ -4,4 +4,5 @@
 //! carry out what they are told. The kernel's peek into a message is another matter, and lives in
 //! `lb-common`.
 
+pub mod dialog;
 pub mod transaction;
