@@ -398,6 +398,17 @@ impl DialogTable {
         self.change(id, out, |dialog| {
             dialog.response(now, Side::Caller, facts, status, &policy);
         });
+        if observed == Observed::Forked(id)
+            && siblings.iter().any(|sibling| {
+                self.get(*sibling)
+                    .is_some_and(|it| it.confirmed().is_some())
+            })
+        {
+            // It rings after another was accepted (§13.2.2.4); one that accepts as well stays.
+            self.change(id, out, |dialog| {
+                dialog.life(now, Signal::OtherAccepted, &policy);
+            });
+        }
         if is_first_success {
             for sibling in siblings.into_iter().filter(|sibling| *sibling != id) {
                 self.change(sibling, out, |dialog| {

@@ -363,3 +363,68 @@ fn strangers_are_unknown() {
     }
     assert_eq!(scene.state(id), State::Confirmed);
 }
+
+#[test]
+fn an_invite_older_than_what_is_known_begins_nothing() {
+    let mut scene = Scene::new();
+    let second = scene.began(&MessageFacts {
+        cseq: 2,
+        ..invite()
+    });
+    scene.known(second, &invite());
+    assert_eq!(scene.state(second), State::Early);
+}
+
+#[test]
+fn forks_ring_side_by_side_until_one_is_accepted() {
+    let mut scene = Scene::new();
+    let bob = scene.began(&invite());
+    let fork = |tag: &'static [u8], code, media| MessageFacts {
+        to_tag: Some(tag),
+        media: Some(media),
+        ..answer(invite(), code)
+    };
+    scene.known(bob, &fork(b"bob", 183, Media::Inactive));
+    let carol = scene.forked(&fork(b"carol", 183, Media::SendRecv));
+    scene.pass(POLICY.give_up * 2);
+    assert_eq!(scene.table.counts().early, 2, "ringing ends nobody");
+
+    let accepted = MessageFacts {
+        session_expires: Some(SessionExpires {
+            interval: seconds(1_800),
+            refresher: None,
+        }),
+        ..fork(b"bob", 200, Media::SendRecv)
+    };
+    scene.known(bob, &accepted);
+    assert_eq!(scene.state(bob), State::Held, "its 183 had the answer");
+    // What one fork agreed on is nothing to the others.
+    let dave = scene.forked(&fork(b"dave", 180, Media::SendRecv));
+    assert_eq!(scene.dialog(dave).session(), None);
+    let erin = scene.forked(&fork(b"erin", 200, Media::SendRecv));
+    assert_eq!(scene.state(erin), State::Confirmed);
+
+    scene.pass(POLICY.give_up);
+    for late in [carol, dave] {
+        assert_eq!(scene.end(late), Some(End::OtherFork));
+    }
+    assert_eq!(scene.table.counts().confirmed, 1);
+}
+
+#[test]
+fn a_reinvite_takes_the_first_description_too() {
+    let (mut scene, id) = Scene::confirmed();
+    let request = within(MessageFacts {
+        media: Some(Media::SendRecv),
+        ..from_caller(Method::Invite, 2)
+    });
+    scene.known(id, &request);
+    for (code, media) in [(183, Media::SendOnly), (200, Media::SendRecv)] {
+        let reply = MessageFacts {
+            media: Some(media),
+            ..answer(request, code)
+        };
+        scene.known(id, &reply);
+    }
+    assert!(scene.dialog(id).holds(Side::Callee));
+}

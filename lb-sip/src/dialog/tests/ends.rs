@@ -150,12 +150,48 @@ fn who_is_heard_is_not_asked() {
     scene.known(id, &info);
     scene.pass(seconds(1));
     assert_eq!(scene.asked(), [Side::Callee]);
-    // A late answer of the callee's serves as well as one to the question; a 100 or 503 does not.
-    scene.known(id, &answer(info, 100));
-    scene.known(id, &answer(info, 503));
+    // An answer of the callee's serves as well as one to the question.
     scene.known(id, &answer(info, 200));
     scene.pass(POLICY.silence - seconds(1));
     assert_eq!(scene.asked(), [Side::Caller]);
+}
+
+#[test]
+fn a_100_or_a_503_may_be_anybodys() {
+    let (mut scene, id) = Scene::confirmed();
+    scene.pass(POLICY.silence - seconds(1));
+    let info = within(from_caller(Method::Other, 2));
+    for facts in [info, answer(info, 100), answer(info, 503)] {
+        scene.known(id, &facts);
+    }
+    scene.pass(seconds(1));
+    assert_eq!(scene.asked(), [Side::Callee]);
+}
+
+#[test]
+fn long_ringing_is_no_silence() {
+    let mut scene = Scene::new();
+    let id = scene.began(&invite());
+    scene.pass(seconds(200));
+    scene.known(id, &accept(invite()));
+    scene.pass(POLICY.silence - seconds(1));
+    assert!(scene.asked().is_empty());
+    scene.pass(seconds(1));
+    assert_eq!(scene.asked(), Side::BOTH);
+}
+
+#[test]
+fn nobody_is_asked_when_the_other_is_absent() {
+    let (mut scene, id) = Scene::confirmed();
+    // So that the caller is due in the moment when the callee has missed its second question.
+    let second_miss = (POLICY.silence + POLICY.give_up * 4 + POLICY.retry).as_secs();
+    scene.pass(seconds(second_miss) - POLICY.silence);
+    scene.known(id, &within(from_caller(Method::Other, 2)));
+    scene.pass(POLICY.silence - seconds(1));
+    assert_eq!(scene.asked(), [Side::Callee; 2]);
+    scene.pass(seconds(1));
+    assert_eq!(scene.end(id), Some(End::Unresponsive));
+    assert!(scene.asked().is_empty());
 }
 
 #[test]
@@ -223,6 +259,11 @@ fn an_invite_without_an_answer_ends() {
 fn no_call_lasts_for_ever() {
     let (mut scene, id) = Scene::confirmed();
     let begin = scene.now;
+    scene.pass(seconds(600));
+    // A BYE that is challenged and never comes again buys no time.
+    let bye = within(from_caller(Method::Bye, 2));
+    scene.known(id, &bye);
+    scene.known(id, &answer(bye, 401));
     while scene.end(id).is_none() {
         scene.pass(seconds(60));
         // Peers that answer whatever they are asked.
