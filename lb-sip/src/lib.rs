@@ -12,11 +12,15 @@
 //! | [`uri`] | what is in this URI, and is it the same as that one? |
 //! | [`validate`] | may a proxy or redirect server handle this message, and if not, what instead? |
 //! | [`build`] | how do I answer, and how do I ask? |
+//! | [`sdp`] | where does the audio go, and is the call held? |
+//! | [`rsip_values`] | the same as values of the `rsip` crate, where those are right |
 
 pub mod build;
 pub mod framer;
 pub mod headers;
 pub mod message;
+pub mod rsip_values;
+pub mod sdp;
 mod text;
 pub mod uri;
 pub mod validate;

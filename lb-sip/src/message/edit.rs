@@ -161,9 +161,9 @@ impl<'m> Edit<'m> {
     /// It is 0, or no number.
     pub fn decrement_max_forwards(&mut self) -> Result<&mut Self, EditError> {
         match self.message.max_forwards()? {
-            None => self.set(Name::MaxForwards, &DEFAULT_MAX_FORWARDS.to_string()),
+            None => self.set(Name::MaxForwards, DEFAULT_MAX_FORWARDS.to_string()),
             Some(0) => Err(EditError::NoForwardsLeft),
-            Some(left) => self.set(Name::MaxForwards, &(left - 1).to_string()),
+            Some(left) => self.set(Name::MaxForwards, (left - 1).to_string()),
         }
     }
 
@@ -256,7 +256,7 @@ impl<'m> Edit<'m> {
         } else {
             self.set(Name::ContentType, content_type)?;
         }
-        self.set(Name::ContentLength, &body.len().to_string())?;
+        self.set(Name::ContentLength, body.len().to_string())?;
         let end = self.message.bytes().len();
         self.splice(self.message.body_start(), end, |text| {
             text.extend_from_slice(body);
@@ -276,7 +276,9 @@ impl<'m> Edit<'m> {
             return Err(EditError::NoEmptyLine);
         }
         let old = self.message.bytes();
-        self.splices.sort_by_key(|splice| splice.at);
+        // What is put in goes before what is taken away at the same place.
+        self.splices
+            .sort_by_key(|splice| (splice.at, splice.until > splice.at));
         let mut new = BytesMut::with_capacity(old.len() + self.text.len());
         let mut copied = 0;
         for splice in &self.splices {

@@ -237,7 +237,7 @@ fn start_line(bytes: &[u8], line: Line, flaws: &mut Flaws) -> Result<StartSpan, 
         Some(last) => (start + last, Span::new(start + last + 1, end)),
         None => (end, Span::new(end, end)),
     };
-    let uri = if first + 1 <= uri_end - start {
+    let uri = if first < uri_end - start {
         span_of(bytes, start + first + 1, uri_end)
     } else {
         Span::new(uri_end, uri_end)
