@@ -10,7 +10,7 @@
 //! | [`framer`] | where do messages end in a stream? |
 //! | [`headers`] | what does this header say? |
 //! | [`uri`] | what is in this URI, and is it the same as that one? |
-//! | [`validate`] | may a proxy or redirect server handle this message, and if not, what instead? |
+//! | [`mod@validate`] | may a proxy or redirect server handle this message, and if not, what instead? |
 //! | [`build`] | how do I answer, and how do I ask? |
 //! | [`sdp`] | where does the audio go, and is the call held? |
 //! | [`rsip_values`] | the same as values of the `rsip` crate, where those are right |

@@ -25,7 +25,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 pub use edit::{DEFAULT_MAX_FORWARDS, Edit, EditError};
-pub(crate) use edit::{Received, check_uri, check_value, offset_in, write_text};
+pub(crate) use edit::{Received, check_length, check_uri, check_value, offset_in, write_text};
 pub use flaws::Flaws;
 pub use method::Method;
 pub use name::Name;

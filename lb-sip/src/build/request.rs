@@ -5,7 +5,8 @@ use bytes::Bytes;
 use super::{BuildError, put_body, put_header};
 use crate::headers::{HeaderError, NameAddr};
 use crate::message::{
-    DEFAULT_MAX_FORWARDS, EditError, Message, Method, Name, check_uri, check_value, write_text,
+    DEFAULT_MAX_FORWARDS, EditError, Message, Method, Name, check_length, check_uri, check_value,
+    write_text,
 };
 use crate::text::{is_token, unfold};
 use crate::uri::Uri;
@@ -144,6 +145,7 @@ impl RequestBuilder {
         }
         text.extend_from_slice(&self.headers);
         put_body(&mut text, Some(&self.content_type), &self.body);
+        check_length(text.len())?;
         Ok(text.into())
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{BuildError, Contact, put_body, put_header, reason_phrase};
 use crate::headers::NameAddr;
 use crate::message::{
-    EditError, Message, Method, Name, Received, check_value, offset_in, write_text,
+    EditError, Message, Method, Name, Received, check_length, check_value, offset_in, write_text,
 };
 use crate::text::{is_token, unfold};
 
@@ -149,6 +149,7 @@ impl<'m> ResponseBuilder<'m> {
         }
         text.extend_from_slice(&self.headers);
         put_body(&mut text, self.content_type, self.body);
+        check_length(text.len())?;
         Ok(text.into())
     }
 

@@ -1,10 +1,4 @@
 //! Changes to a message: what is not named stays as it is, byte by byte.
-//!
-//! Every change speaks of the message *as it came*, not of what other changes have made of it: their
-//! order does not matter, but for values that are put in the same place, which come out in the order
-//! they were given. Nothing is copied until [`Edit::finish`], and then once.
-//!
-//! No change can start a line of its own: values with line ends are refused.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -42,11 +36,12 @@ pub enum EditError {
     /// One change puts something where another takes everything away.
     #[error("two changes of the same place in a SIP message")]
     Overlap,
-    /// The message ends before the empty line, so there is no telling where headers would go.
-    #[error("the message to be changed ends before its empty line")]
-    NoEmptyLine,
+    /// The message has lines that are no headers, or ends before the empty line: there is no telling
+    /// what another reader would make of lines put beside those.
+    #[error("the message to be changed has lines that are no headers, or no empty line")]
+    Malformed,
     /// The result would be longer than [`MAX_MESSAGE`].
-    #[error("the changed message would have {0} bytes, more than {MAX_MESSAGE}")]
+    #[error("the message would have {0} bytes, more than {MAX_MESSAGE}")]
     TooLong(usize),
 }
 
@@ -59,7 +54,13 @@ struct Splice {
     text_to: usize,
 }
 
-/// Changes to a message; see the [module](self).
+/// Changes to a message.
+///
+/// Every change speaks of the message *as it came*, not of what other changes have made of it: their
+/// order does not matter, but for values that are put in the same place, which come out in the order
+/// they were given. Nothing is copied until [`Edit::finish`], and then once.
+///
+/// No change can start a line of its own: values with line ends are refused.
 #[derive(Debug)]
 pub struct Edit<'m> {
     message: &'m Message,
@@ -95,7 +96,7 @@ impl<'m> Edit<'m> {
     }
 
     /// Takes away the first `count` values of this name, lines and comma lists alike; all of them, if
-    /// there are no more.
+    /// there are no more. Empty values before them go too, and do not count.
     pub fn pop(&mut self, name: Name, count: usize) -> &mut Self {
         let mut left = count;
         for (index, span) in self.message.spans().iter().enumerate() {
@@ -103,11 +104,10 @@ impl<'m> Edit<'m> {
                 continue;
             }
             let list = span.value.of(self.message.bytes());
-            let mut rest = list;
+            let mut rest = without_empty(list);
             while left > 0 && !rest.is_empty() {
                 left -= 1;
-                let after = element_len(rest);
-                rest = trim_start(rest.get(after + 1..).unwrap_or_default());
+                rest = without_empty(&rest[element_len(rest)..]);
             }
             if rest.is_empty() {
                 self.remove_line(index);
@@ -272,8 +272,9 @@ impl<'m> Edit<'m> {
         if self.splices.is_empty() {
             return Ok(self.message.bytes().clone());
         }
-        if self.message.flaws().contains(Flaws::NO_EMPTY_LINE) {
-            return Err(EditError::NoEmptyLine);
+        let unclear = Flaws::NO_EMPTY_LINE | Flaws::HEADER_LINE;
+        if self.message.flaws().intersects(unclear) {
+            return Err(EditError::Malformed);
         }
         let old = self.message.bytes();
         // What is put in goes before what is taken away at the same place.
@@ -293,9 +294,7 @@ impl<'m> Edit<'m> {
             copied = copied.max(splice.at).max(splice.until);
         }
         new.put_slice(&old[copied..]);
-        if new.len() > MAX_MESSAGE {
-            return Err(EditError::TooLong(new.len()));
-        }
+        check_length(new.len())?;
         Ok(new.freeze())
     }
 
@@ -334,6 +333,17 @@ impl<'m> Edit<'m> {
             text_from,
             text_to: self.text.len(),
         });
+    }
+}
+
+/// A list without the empty elements that it starts with.
+fn without_empty(mut list: &[u8]) -> &[u8] {
+    loop {
+        list = trim_start(list);
+        match list {
+            [b',', rest @ ..] => list = rest,
+            _ => return list,
+        }
     }
 }
 
@@ -393,6 +403,13 @@ pub(crate) fn write_text(text: &mut Vec<u8>, arguments: std::fmt::Arguments<'_>)
 pub(crate) fn check_value(value: &[u8]) -> Result<(), EditError> {
     if memchr::memchr3(b'\r', b'\n', 0, value).is_some() {
         return Err(EditError::LineBreak);
+    }
+    Ok(())
+}
+
+pub(crate) fn check_length(length: usize) -> Result<(), EditError> {
+    if length > MAX_MESSAGE {
+        return Err(EditError::TooLong(length));
     }
     Ok(())
 }

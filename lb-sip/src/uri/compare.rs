@@ -19,12 +19,18 @@ pub(super) fn are_same(a: &SipUri<'_>, b: &SipUri<'_>) -> bool {
 
 /// Parameters in both must agree; of those in one alone, the telling ones are a difference.
 fn are_compatible(a: Params<'_>, b: Params<'_>) -> bool {
-    let agree = a.iter().all(|param| {
-        let of_same_name = b
-            .iter()
-            .find(|other| is_same(param.name, other.name, Case::DoesNot));
-        of_same_name.is_none_or(|other| are_same_text(param.value, other.value, Case::DoesNot))
-    });
+    // Of parameters that are repeated, which none may be, the first counts.
+    fn first<'a>(params: Params<'a>, name: &[u8]) -> Option<Option<&'a [u8]>> {
+        let mut all = params.iter();
+        let param = all.find(|param| is_same(param.name, name, Case::DoesNot))?;
+        Some(param.value)
+    }
+    let agree = a
+        .iter()
+        .all(|param| match (first(a, param.name), first(b, param.name)) {
+            (Some(a), Some(b)) => are_same_text(a, b, Case::DoesNot),
+            (None, _) | (_, None) => true,
+        });
     agree && TELLING.iter().all(|name| a.has(name) == b.has(name))
 }
 
