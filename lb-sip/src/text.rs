@@ -74,26 +74,26 @@ pub(crate) fn quoted_len(text: &[u8]) -> Option<usize> {
     }
 }
 
-/// The offset of the first byte that `wanted` takes, outside of quoted strings.
+/// The offset of the first such byte outside of quoted strings.
 ///
 /// An unclosed quote hides everything behind it.
-pub(crate) fn find_unquoted(text: &[u8], wanted: impl Fn(u8) -> bool) -> Option<usize> {
+pub(crate) fn find_unquoted(text: &[u8], wanted: u8) -> Option<usize> {
     let mut at = 0;
-    while let Some(byte) = text.get(at) {
-        if *byte == b'"' {
-            at += quoted_len(&text[at..])?;
-        } else if wanted(*byte) {
+    loop {
+        at += memchr::memchr2(b'"', wanted, &text[at..])?;
+        if text[at] == wanted {
             return Some(at);
-        } else {
-            at += 1;
         }
+        at += quoted_len(&text[at..])?;
     }
-    None
 }
 
 /// Where the first element of a comma list ends: at a comma outside of quotes and `<>`, or at the
 /// end.
 pub(crate) fn element_len(list: &[u8]) -> usize {
+    if memchr::memchr(b',', list).is_none() {
+        return list.len();
+    }
     let mut at = 0;
     let mut in_angles = false;
     while let Some(byte) = list.get(at) {

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use crate::build::{BuildError, ResponseBuilder, reason_phrase};
 use crate::headers::{HeaderError, NameAddr, Via};
 use crate::message::{Flaws, Message, Method, Name, StartLine};
+use crate::text::is_token;
 use crate::uri::{Uri, UriError};
 
 /// What to do with a message.
@@ -179,7 +180,13 @@ impl Rules<'_> {
         // Neither CANCEL nor ACK can ask for anything (RFC 3261 §8.2.2.3).
         let may_require = !matches!(message.method(), Some(Method::Ack | Method::Cancel));
         if may_require && self.unsupported(message).next().is_some() {
-            return Err(Fault::Extension);
+            // Only what is a tag can be sent back as one.
+            let tags = self.unsupported(message).all(is_token);
+            return Err(if tags {
+                Fault::Extension
+            } else {
+                Fault::Malformed(Name::ProxyRequire)
+            });
         }
         Ok(Verdict::Forward)
     }
@@ -306,8 +313,7 @@ impl Fault {
             .to_tag(to_tag);
         if self == Self::Extension {
             let tags: Vec<&[u8]> = rules.unsupported(request).collect();
-            let tags = tags.join(&b", "[..]);
-            response = response.header(Name::Unsupported, crate::text::unfold(&tags));
+            response = response.header(Name::Unsupported, tags.join(&b", "[..]));
         }
         response.finish()
     }

@@ -2,7 +2,10 @@
 //!
 //! The seed is printed; `POINTSMAN_SEED` sets another, `POINTSMAN_CASES` another number of cases.
 
-mod properties;
+#[path = "properties/message.rs"]
+mod message;
+#[path = "properties/sdp.rs"]
+mod sdp;
 
 use std::path::Path;
 use std::{env, fs};
@@ -144,7 +147,7 @@ fn whatever_comes_in() {
     println!("seed {seed}, {cases} cases");
     let (seeds, mut dice) = (seeds(), Dice(seed));
     for seed in &seeds {
-        properties::message(seed);
+        message::check(seed);
     }
     for case in 0..cases {
         let mut bytes = seeds[dice.below(seeds.len())].clone();
@@ -158,9 +161,9 @@ fn whatever_comes_in() {
         }
         let run = || {
             if sdp {
-                properties::sdp(&bytes)
+                sdp::check(&bytes)
             } else {
-                properties::message(&bytes)
+                message::check(&bytes)
             }
         };
         if let Err(panic) = std::panic::catch_unwind(run) {

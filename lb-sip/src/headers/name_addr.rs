@@ -18,11 +18,11 @@ pub struct NameAddr<'a> {
 impl<'a> NameAddr<'a> {
     /// Reads one value (not a list).
     ///
-    /// `None` where the grammar is not kept: an open quote, a display name of other than tokens,
+    /// `None` where the grammar is not kept: an open quote, a display name of other than words,
     /// white space in the URI, empty parameters, or a URI that would need angle brackets.
     pub fn parse(value: &'a [u8]) -> Option<Self> {
         let value = trim(value);
-        let (display, uri, behind) = match find_unquoted(value, |byte| byte == b'<') {
+        let (display, uri, behind) = match find_unquoted(value, b'<') {
             Some(open) => {
                 let close = open + value[open..].iter().position(|byte| *byte == b'>')?;
                 let (uri, behind) = (&value[open + 1..close], &value[close + 1..]);
@@ -74,9 +74,10 @@ impl<'a> NameAddr<'a> {
 fn is_display_name(name: &[u8]) -> bool {
     match name {
         [b'"', ..] => quoted_len(name) == Some(name.len()),
-        tokens => tokens
+        // UTF-8 belongs into quotes, but is left out of them often, and cannot be mistaken there.
+        words => words
             .iter()
-            .all(|byte| is_token_byte(*byte) || is_lws(*byte)),
+            .all(|byte| is_token_byte(*byte) || is_lws(*byte) || !byte.is_ascii()),
     }
 }
 

@@ -80,7 +80,7 @@ fn unquote(value: &[u8]) -> Cow<'_, [u8]> {
 impl<'a> Params<'a> {
     /// Parts a value from the parameters behind it.
     pub(crate) fn split(text: &'a [u8]) -> (&'a [u8], Self) {
-        match find_unquoted(text, |byte| byte == b';') {
+        match find_unquoted(text, b';') {
             Some(at) => (&text[..at], Self(&text[at..])),
             None => (text, Self(&[])),
         }
@@ -102,7 +102,7 @@ impl<'a> Params<'a> {
         std::iter::from_fn(move || {
             loop {
                 rest = rest.get(1..)?;
-                let end = find_unquoted(rest, |byte| byte == b';').unwrap_or(rest.len());
+                let end = find_unquoted(rest, b';').unwrap_or(rest.len());
                 let (text, after) = rest.split_at(end);
                 rest = after;
                 let param = Param::of(text);
@@ -133,7 +133,7 @@ impl<'a> Params<'a> {
     pub fn are_well_formed(&self) -> bool {
         let mut rest = self.0;
         while let Some((b';', behind)) = rest.split_first() {
-            let end = find_unquoted(behind, |byte| byte == b';').unwrap_or(behind.len());
+            let end = find_unquoted(behind, b';').unwrap_or(behind.len());
             if !Param::of(&behind[..end]).is_well_formed() {
                 return false;
             }

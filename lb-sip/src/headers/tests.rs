@@ -24,6 +24,7 @@ fn addresses_in_all_their_forms() {
     assert_eq!((bare.uri, bare.tag()), (&b"sip:a@h"[..], Some(&b"2"[..])));
     assert!(bare.params.has("LR") && bare.params.get("lr").is_none());
     assert_eq!(parse("<sip:a>;tag=").map(|address| address.tag()), None);
+    assert!(parse("J\u{fc}rgen B <sip:a>").is_some());
     for malformed in [
         "",
         "<>",

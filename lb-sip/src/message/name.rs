@@ -140,9 +140,16 @@ impl Name {
             1 => Self::of_compact(text[0].to_ascii_lowercase()),
             len @ 2..=LONGEST => {
                 let (from, to) = (FIRST_OF_LENGTH[len], FIRST_OF_LENGTH[len + 1]);
+                // Letters differ from their other case by one bit, and so few names share a letter
+                // that hardly one is compared in vain.
+                let letter = text[len - 1] | 0x20;
+                let is = |name: &str| {
+                    let name = name.as_bytes();
+                    name[len - 1] | 0x20 == letter && name.eq_ignore_ascii_case(text)
+                };
                 NAMES[usize::from(from)..usize::from(to)]
                     .iter()
-                    .find(|name| name.1.as_bytes().eq_ignore_ascii_case(text))
+                    .find(|name| is(name.1))
                     .map_or(Other, |name| name.0)
             }
             _ => Other,
