@@ -86,14 +86,18 @@ impl Framer {
 
     fn read(&mut self) -> Result<Option<StreamEvent>, FrameError> {
         if self.expected.is_none() && self.scanned == 0 {
-            if self.buffer.starts_with(b"\r\n\r\n") {
-                self.buffer.advance(4);
-                return Ok(Some(StreamEvent::Ping));
-            }
-            if b"\r\n\r".starts_with(&self.buffer) {
-                return Ok(None);
-            }
-            while let Some(b'\r' | b'\n') = self.buffer.first() {
+            // One byte at a time, so that the sizes of the pieces make no difference.
+            loop {
+                if self.buffer.starts_with(b"\r\n\r\n") {
+                    self.buffer.advance(4);
+                    return Ok(Some(StreamEvent::Ping));
+                }
+                if b"\r\n\r".starts_with(&self.buffer) {
+                    return Ok(None);
+                }
+                let (b'\r' | b'\n') = self.buffer[0] else {
+                    break;
+                };
                 self.buffer.advance(1);
             }
         }
