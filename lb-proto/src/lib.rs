@@ -7,7 +7,14 @@
 //! - [`table`]: which node is home to a slot of the steering table.
 //! - [`keys`]: the key file's contents.
 //! - [`status`]: who is there, and who takes calls.
+//! - [`admission`]: whether this node takes a call, and the slots that it holds for calls.
+//! - [`offer`]: which other node is offered a call that this one does not take.
+//! - [`call`]: by what name these know a call.
 
+pub mod admission;
+pub mod call;
 pub mod keys;
+pub mod offer;
+mod random;
 pub mod status;
 pub mod table;

@@ -5,23 +5,34 @@
 //!   ┌────────┐  beacon, every period ± jitter   ┌─────┐ accepted  ┌───────┐
 //!   │ sender │ ───────────────────────────────► │ map │ ────────► │ judge │ ──► Up, Down
 //!   │        │ ◄─────────────────────────────── └─────┘           └───────┘
-//!   └────────┘  query: a beacon, please, now        ◄─────────────────┘ silence
+//!   └────────┘  query: a beacon, please, now      │ ◄─────────────────┘ silence
+//!   ┌───────────┐  probe: is my stamp new?        │
+//!   │ challenge │ ──────────────────────────────► │
+//!   └───────────┘ ◄───────────────────────────────┘ held: this one
 //! ```
-//! - [`sender`]: when a node's beacons go out, and what stamp they carry.
-//! - [`query`]: the unicast question that a receiver asks before it says `Down`.
-//! - [`map`]: the availability map, made of the beacons that are genuine and new.
-//! - [`judge`]: confirms before it says `Down`, and makes those that flap wait.
+//! - [`sender`]: when a node's beacons go out, and what stamp they carry. [`peers`]: to whom, without
+//!   multicast.
+//! - [`query`]: the questions and answers that are no beacons.
+//! - [`map`]: the availability map, made of the beacons that are genuine and new. [`members`]: whose.
+//! - [`judge`]: confirms before it says `Down`, and makes those that flap wait ([`damping`]).
+//! - [`challenge`]: how a node with a lost epoch gets one that is taken.
+//! - [`stall`]: notices that this receiver itself did not run.
 //!
 //! Time is a [`Duration`] since an origin of the caller's choosing, on a monotonic clock: no clock of
 //! the day ever decides about liveness.
 
+pub mod challenge;
+pub mod damping;
 pub mod judge;
 pub mod map;
+pub mod members;
+mod origin;
+pub mod peers;
 pub mod query;
-mod random;
 pub mod sender;
 #[cfg(test)]
 mod simulation;
+pub mod stall;
 
 use std::time::Duration;
 

@@ -61,6 +61,7 @@ impl Node {
             admission: Admission::Idle,
             capacity: config.capacity.calls,
             active: 0,
+            headroom: config.capacity.calls,
             calls_per_second: 0,
             oc_permille: ALL,
         };

@@ -26,9 +26,12 @@
 //! of anybody else if that is later. The kernel program says `Down` by itself after ten periods, with
 //! nobody to ask.
 
-use super::random::Random;
+pub use super::damping::{FIRST_HOLD_DOWN, LONGEST_HOLD_DOWN, STABLE};
+use super::damping::{MOST_FLAPS, forgive, hold_down};
 use super::{GOOD_BEACONS, Timing};
+use crate::random::Random;
 use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::time::Duration;
 
 /// Questions asked before a node is `Down`.
@@ -38,14 +41,6 @@ pub const QUESTIONS: u8 = 3;
 /// Chosen: an answer takes under a millisecond in one building, and a busy node's task is not kept
 /// from running for much longer than this by anything but a stall.
 pub const QUESTION_INTERVAL: Duration = Duration::from_millis(20);
-/// How long a node that went `Down` for the first time stays so at least.
-pub const FIRST_HOLD_DOWN: Duration = Duration::from_secs(1);
-/// How long a node that flaps stays `Down` at most.
-pub const LONGEST_HOLD_DOWN: Duration = Duration::from_secs(60);
-/// Time `Up` that takes back one doubling of the hold-down.
-pub const STABLE: Duration = Duration::from_secs(60);
-/// Doublings that lead from the first hold-down past the longest.
-const MOST_FLAPS: u32 = 6;
 
 /// What the caller is to do, or to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,8 +210,18 @@ impl Judge {
         if let Some(action) = self.judge_plane(now) {
             return Some(action);
         }
-        let ids: Vec<u16> = self.nodes.keys().copied().collect();
-        ids.into_iter().find_map(|id| self.judge_node(now, id))
+        let mut next = self.nodes.keys().next().copied();
+        while let Some(id) = next {
+            if let Some(action) = self.judge_node(now, id) {
+                return Some(action);
+            }
+            next = self
+                .nodes
+                .range((Excluded(id), Unbounded))
+                .next()
+                .map(|(id, _)| *id);
+        }
+        None
     }
 
     /// When to call [`Judge::poll`] next, at the latest: sooner than a stall would be noticed.
@@ -334,12 +339,8 @@ impl Judge {
     }
 
     fn condemn(&mut self, now: Duration, id: u16, node: Node) -> Action {
-        let up_for = now.saturating_sub(node.up_since).as_secs() / STABLE.as_secs();
-        let flaps = node
-            .flaps
-            .saturating_sub(u32::try_from(up_for).unwrap_or(u32::MAX));
-        let hold_down = (FIRST_HOLD_DOWN * (1 << flaps)).min(LONGEST_HOLD_DOWN);
-        let blocked_until = now + hold_down;
+        let flaps = forgive(node.flaps, now.saturating_sub(node.up_since));
+        let blocked_until = now + hold_down(flaps);
         let state = State::Down {
             blocked_until,
             run: 0,

@@ -6,29 +6,57 @@
 //! and back from `Down` only after [`GOOD_BEACONS`] in a row. When every node looks stale at once, the
 //! status plane is broken, not the nodes: ages are then counted to the last beacon that came.
 //!
+//! Beyond that, which the program cannot, it
+//! - looks where a beacon comes from ([`receive_from`](AvailabilityMap::receive_from));
+//! - makes nodes that flap wait: the second fall within a minute costs a second, the third two, up to
+//!   a minute; those that were silent while nobody was heard do not count as fallen;
+//! - holds against nobody what this receiver missed because it did not run itself
+//!   ([`stalled`](AvailabilityMap::stalled));
+//! - remembers the last stamp of every node for good, also of those that it has forgotten otherwise:
+//!   what was played back after a node had aged out would bring the dead to life.
+//!
 //! What it does not do is doubt: confirming before a node is `Down` is the [judge](super::judge)'s.
+//! And a map that starts empty takes the first genuine stamp that it sees. Who took over the program's
+//! maps knows better, and says so by [`resume_stamp`](AvailabilityMap::resume_stamp).
 
-use super::{GOOD_BEACONS, Timing};
+use super::damping;
+pub use super::members::{Discovery, Membership};
+use super::members::{Members, Standing};
+use super::{GOOD_BEACONS, Timing, origin};
 use crate::keys::NumberedKey;
 use lb_common::beacon::{Beacon, BeaconError, is_authentic};
 use lb_common::choose::Liveness;
-use lb_common::maps::{MAX_NODES, NO_NODE};
+use lb_common::maps::MAX_NODES;
 use lb_common::{Admission, Reason};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
-/// Whose beacons are taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Membership {
-    /// Those of the nodes named by [`AvailabilityMap::configure`], as a controller does.
-    Configured,
-    /// Those of any node of the cluster, as a node does, which is told of no others.
-    Learnt,
+/// Why a datagram is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Refusal {
+    /// What the kernel program refuses as well.
+    Program(Reason),
+    /// Genuine and new, but not from an address of its node.
+    Origin,
+    /// Of a node that nobody configured, and there is no room to learn one more.
+    Full,
+}
+
+impl Refusal {
+    /// The word that people and programs read.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Program(reason) => reason.name(),
+            Self::Origin => "beacon-origin",
+            Self::Full => "beacon-members-full",
+        }
+    }
 }
 
 /// One node's status.
-#[derive(Clone, Debug)]
-pub struct Entry {
+#[derive(Clone, Debug, Default)]
+struct Entry {
     /// The last beacon; `None` for a configured node that was never heard.
     last: Option<Heard>,
     /// Beacons accepted.
@@ -45,11 +73,70 @@ struct Heard {
     run: u8,
     /// Good beacons that the run needs.
     needed: u8,
+    /// Falls that count against it.
+    flaps: u32,
+    /// Not `Up` before this.
+    blocked_until: Duration,
 }
 
 impl Heard {
     fn is_ready(&self) -> bool {
         self.run >= self.needed
+    }
+
+    fn first(beacon: Beacon, now: Duration) -> Self {
+        Self {
+            beacon,
+            at: now,
+            up_since: now,
+            run: 1,
+            needed: 1,
+            flaps: 0,
+            blocked_until: Duration::ZERO,
+        }
+    }
+
+    /// What becomes of it with the next beacon, after a silence that the node is to blame for, or
+    /// not.
+    fn followed(
+        self,
+        beacon: Beacon,
+        now: Duration,
+        silence: Duration,
+        is_blamed: bool,
+        timing: Timing,
+    ) -> Self {
+        if silence <= timing.hold() {
+            return Self {
+                beacon,
+                at: now,
+                run: self.run.saturating_add(1),
+                ..self
+            };
+        }
+        let was_ready = self.is_ready();
+        let is_fall = silence > timing.down() && was_ready && is_blamed;
+        let (flaps, blocked_until) = if is_fall {
+            let up_for = self.at.saturating_sub(self.up_since);
+            let flaps = damping::forgive(self.flaps, up_for);
+            // The first fall costs nothing but the good beacons.
+            let wait = flaps
+                .checked_sub(1)
+                .map_or(Duration::ZERO, damping::hold_down);
+            (flaps + 1, now + wait)
+        } else {
+            (self.flaps, self.blocked_until)
+        };
+        let was_down = silence > timing.down() || !was_ready;
+        Self {
+            beacon,
+            at: now,
+            up_since: now,
+            run: 1,
+            needed: if was_down { GOOD_BEACONS } else { 1 },
+            flaps,
+            blocked_until,
+        }
     }
 }
 
@@ -75,15 +162,28 @@ impl Row {
     }
 }
 
+/// A time during which this receiver did not run.
+#[derive(Clone, Copy, Debug)]
+struct Stall {
+    from: Duration,
+    /// Ages are counted to `from` until then.
+    until: Duration,
+}
+
 /// What is known of all nodes.
 #[derive(Debug)]
 pub struct AvailabilityMap {
     cluster: u32,
     keys: Vec<NumberedKey>,
     timing: Timing,
-    membership: Membership,
+    members: Members,
     nodes: BTreeMap<u16, Entry>,
+    /// The greatest stamp taken, by node: of every id at most.
+    stamps: BTreeMap<u16, u64>,
     last_beacon: Option<Duration>,
+    /// When somebody was last heard after nobody was.
+    mended: Duration,
+    stall: Option<Stall>,
 }
 
 impl AvailabilityMap {
@@ -98,21 +198,41 @@ impl AvailabilityMap {
             cluster,
             keys,
             timing,
-            membership,
+            members: Members::new(membership),
             nodes: BTreeMap::new(),
+            stamps: BTreeMap::new(),
             last_beacon: None,
+            mended: Duration::ZERO,
+            stall: None,
         }
     }
 
-    /// Makes `nodes` the configured ones; others are forgotten.
+    /// Makes `nodes` the configured ones, wherever they send from. Others are forgotten, unless nodes
+    /// are learnt.
     pub fn configure(&mut self, nodes: &[u16]) {
-        self.nodes.retain(|node, _| nodes.contains(node));
-        for node in nodes {
-            self.nodes.entry(*node).or_insert(Entry {
-                last: None,
-                beacons: 0,
-            });
+        self.configure_at(nodes.iter().map(|node| (*node, Vec::new())).collect());
+    }
+
+    /// Makes `nodes` the configured ones, each with the addresses that it sends from; where there are
+    /// none, those count that its beacons name. Others are forgotten, unless nodes are learnt.
+    pub fn configure_at(&mut self, nodes: BTreeMap<u16, Vec<IpAddr>>) {
+        for node in nodes.keys() {
+            self.nodes.entry(*node).or_default();
         }
+        self.members.configure(nodes);
+        self.forget_strangers();
+    }
+
+    /// Whether and how nodes are learnt that nobody configured.
+    pub fn set_discovery(&mut self, discovery: Option<Discovery>) {
+        self.members.discovery = discovery;
+        self.forget_strangers();
+    }
+
+    fn forget_strangers(&mut self) {
+        let members = &self.members;
+        self.nodes
+            .retain(|node, _| members.standing(*node) != Standing::Stranger);
     }
 
     /// Changes the keys that are good.
@@ -120,11 +240,55 @@ impl AvailabilityMap {
         self.keys = keys;
     }
 
-    /// Takes in what came to the status port at `now`.
+    /// The cluster.
+    pub fn cluster(&self) -> u32 {
+        self.cluster
+    }
+
+    /// The greatest stamp taken of a node: epoch in the high half, sequence in the low one.
+    pub fn stamp(&self, node: u16) -> Option<u64> {
+        self.stamps.get(&node).copied()
+    }
+
+    /// Takes over from another that it has taken this stamp of a node: only greater ones are taken.
+    pub fn resume_stamp(&mut self, node: u16, stamp: u64) {
+        if u32::from(node) < MAX_NODES {
+            let held = self.stamps.entry(node).or_default();
+            *held = stamp.max(*held);
+        }
+    }
+
+    /// Takes in what came to the status port at `now`, wherever from.
     ///
     /// # Errors
-    /// The [`Reason`] of the refusal, for a counter: the same that the kernel program gives.
+    /// The [`Reason`] of the refusal, for a counter: the same that the kernel program gives. A node
+    /// that there is no room to learn is an unknown one.
     pub fn receive(&mut self, now: Duration, bytes: &[u8]) -> Result<Beacon, Reason> {
+        let beacon = self.verify(bytes)?;
+        match self.accept(now, beacon, None) {
+            Ok(()) => Ok(beacon),
+            Err(Refusal::Program(reason)) => Err(reason),
+            Err(Refusal::Origin | Refusal::Full) => Err(Reason::BeaconUnknownNode),
+        }
+    }
+
+    /// Takes in what came to the status port at `now` from an address, which must be one of the
+    /// beacon's node.
+    ///
+    /// # Errors
+    /// The [`Refusal`], for a counter.
+    pub fn receive_from(
+        &mut self,
+        now: Duration,
+        from: IpAddr,
+        bytes: &[u8],
+    ) -> Result<Beacon, Refusal> {
+        let beacon = self.verify(bytes).map_err(Refusal::Program)?;
+        self.accept(now, beacon, Some(from))?;
+        Ok(beacon)
+    }
+
+    fn verify(&self, bytes: &[u8]) -> Result<Beacon, Reason> {
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let beacon = match Beacon::read(bytes, 0, len) {
             Ok(beacon) if beacon.cluster == self.cluster => beacon,
@@ -136,63 +300,123 @@ impl AvailabilityMap {
         if !is_authentic(bytes, 0, key.key) {
             return Err(Reason::BeaconForged);
         }
-        self.accept(now, beacon)?;
         Ok(beacon)
     }
 
-    fn accept(&mut self, now: Duration, beacon: Beacon) -> Result<(), Reason> {
-        let entry = match self.membership {
-            Membership::Configured => self.nodes.get_mut(&beacon.node),
-            Membership::Learnt if beacon.node == NO_NODE || beacon.node >= MAX_NODES as u16 => None,
-            Membership::Learnt => Some(self.nodes.entry(beacon.node).or_insert(Entry {
-                last: None,
-                beacons: 0,
-            })),
-        };
-        let entry = entry.ok_or(Reason::BeaconUnknownNode)?;
-        let stamp = entry.last.as_ref().map_or(0, |heard| heard.beacon.stamp());
+    /// Takes over a beacon that is genuine.
+    pub(super) fn accept(
+        &mut self,
+        now: Duration,
+        beacon: Beacon,
+        from: Option<IpAddr>,
+    ) -> Result<(), Refusal> {
+        let node = beacon.node;
+        let standing = self.members.standing(node);
+        if standing == Standing::Stranger {
+            return Err(Refusal::Program(Reason::BeaconUnknownNode));
+        }
+        let stamp = self.stamp(node).unwrap_or(0);
         if beacon.stamp() <= stamp {
             let is_old = beacon.epoch < (stamp >> 32) as u32;
-            return Err(if is_old {
+            return Err(Refusal::Program(if is_old {
                 Reason::BeaconOldEpoch
             } else {
                 Reason::BeaconReplayed
-            });
+            }));
         }
-        let (hold, down) = (self.timing.hold(), self.timing.down());
+        let configured = self.members.addresses(node);
+        if from.is_some_and(|from| !origin::is_good(configured, &beacon, from)) {
+            return Err(Refusal::Origin);
+        }
+        let is_newcomer = standing == Standing::Learnt && !self.nodes.contains_key(&node);
+        if is_newcomer && !self.has_room(now) {
+            return Err(Refusal::Full);
+        }
+        if self.is_plane_broken(now) {
+            self.mended = now;
+        }
+        let (reference, mended) = (self.to_stall(now), self.mended);
+        let entry = self.nodes.entry(node).or_default();
         entry.last = Some(match entry.last.take() {
-            None => Heard {
-                beacon,
-                at: now,
-                up_since: now,
-                run: 1,
-                needed: 1,
-            },
-            Some(heard) if now.saturating_sub(heard.at) > hold => {
-                let was_down = now.saturating_sub(heard.at) > down || !heard.is_ready();
-                let needed = if was_down { GOOD_BEACONS } else { 1 };
-                Heard {
-                    beacon,
-                    at: now,
-                    up_since: now,
-                    run: 1,
-                    needed,
-                }
+            None => Heard::first(beacon, now),
+            Some(heard) => {
+                let silence = reference.saturating_sub(heard.at);
+                let is_blamed = heard.at >= mended;
+                heard.followed(beacon, now, silence, is_blamed, self.timing)
             }
-            Some(heard) => Heard {
-                beacon,
-                at: now,
-                run: heard.run.saturating_add(1),
-                ..heard
-            },
         });
         entry.beacons += 1;
+        self.stamps.insert(node, beacon.stamp());
         self.last_beacon = Some(now);
         Ok(())
     }
 
+    /// Whether one more node can be learnt, perhaps after forgetting some.
+    fn has_room(&mut self, now: Duration) -> bool {
+        let most = self.members.discovery.map_or(0, |discovery| discovery.most);
+        if self.learnt() >= most {
+            self.forget_silent(now);
+        }
+        self.learnt() < most
+    }
+
+    fn learnt(&self) -> usize {
+        let is_learnt = |node: &&u16| self.members.standing(**node) == Standing::Learnt;
+        self.nodes.keys().filter(is_learnt).count()
+    }
+
+    /// Forgets learnt nodes that were silent for long, and says which. Nobody while the status plane
+    /// is broken.
+    pub fn forget_silent(&mut self, now: Duration) -> Vec<u16> {
+        let reference = self.reference(now);
+        let Some(limit) = self.members.forget_after(self.timing) else {
+            return Vec::new();
+        };
+        let (members, mut forgotten) = (&self.members, Vec::new());
+        self.nodes.retain(|node, entry| {
+            let heard = entry.last.as_ref().map_or(Duration::ZERO, |heard| heard.at);
+            let is_kept = members.standing(*node) == Standing::Configured
+                || reference.saturating_sub(heard) <= limit;
+            if !is_kept {
+                forgotten.push(*node);
+            }
+            is_kept
+        });
+        forgotten
+    }
+
+    /// This receiver did not run from `from` until `now`. To be called before what waits in the
+    /// sockets is read: ages are counted to when it last ran until a period has passed.
+    pub fn stalled(&mut self, from: Duration, now: Duration) {
+        let until = now + self.timing.period;
+        // One stall after another is one.
+        let from = match self.stall {
+            Some(stall) if from < stall.until => stall.from,
+            Some(_) | None => from,
+        };
+        self.stall = Some(Stall { from, until });
+    }
+
+    /// The present, or when this receiver last ran before a stall that is hardly over.
+    fn to_stall(&self, now: Duration) -> Duration {
+        match self.stall {
+            Some(stall) if now < stall.until => stall.from.min(now),
+            Some(_) | None => now,
+        }
+    }
+
+    /// The moment that ages are counted to.
+    fn reference(&self, now: Duration) -> Duration {
+        let now = self.to_stall(now);
+        match self.last_beacon {
+            Some(last) if now.saturating_sub(last) > self.timing.hold() => last,
+            Some(_) | None => now,
+        }
+    }
+
     /// Whether every node looks stale at once: then no age says anything about a node.
     pub fn is_plane_broken(&self, now: Duration) -> bool {
+        let now = self.to_stall(now);
         self.last_beacon
             .is_none_or(|last| now.saturating_sub(last) > self.timing.hold())
     }
@@ -230,20 +454,16 @@ impl AvailabilityMap {
     }
 
     fn liveness(&self, now: Duration, heard: Option<&Heard>) -> Liveness {
-        let Some(last_beacon) = self.last_beacon else {
+        if self.last_beacon.is_none() {
             // No beacon of anybody, ever: nothing speaks against this node.
             return Liveness::Up;
-        };
+        }
         let Some(heard) = heard else {
             return Liveness::Down;
         };
-        let reference = if self.is_plane_broken(now) {
-            last_beacon
-        } else {
-            now
-        };
-        let silence = reference.saturating_sub(heard.at);
-        if silence > self.timing.down() || !heard.is_ready() {
+        let silence = self.reference(now).saturating_sub(heard.at);
+        let must_wait = !heard.is_ready() || now < heard.blocked_until;
+        if silence > self.timing.down() || must_wait {
             Liveness::Down
         } else if silence > self.timing.hold() {
             Liveness::Stale
@@ -254,240 +474,4 @@ impl AvailabilityMap {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::status::sender::tests::{KEY, identity, report};
-    use crate::status::sender::{BeaconBytes, Sender};
-    use lb_common::siphash::SipKey;
-    use proptest::prelude::*;
-
-    const OTHER_KEY: NumberedKey = NumberedKey {
-        id: 2,
-        key: SipKey { k0: 5, k1: 6 },
-    };
-    const PERIOD: Duration = Timing::DEFAULT.period;
-
-    fn map(membership: Membership) -> AvailabilityMap {
-        AvailabilityMap::new(9, vec![KEY, OTHER_KEY], Timing::DEFAULT, membership)
-    }
-
-    fn beacon(node: u16, epoch: u32, sequence: u32) -> Beacon {
-        let identity = crate::status::sender::Identity {
-            epoch,
-            ..identity(node)
-        };
-        let mut sender = Sender::new(
-            identity,
-            PERIOD,
-            1,
-            report(Admission::Free),
-            Duration::ZERO,
-            0,
-        );
-        let (_, bytes) = sender.poll_transmit(Duration::ZERO).expect("due");
-        Beacon {
-            sequence,
-            ..Beacon::read(&bytes[..], 0, 112).expect("a beacon")
-        }
-    }
-
-    fn bytes(node: u16, epoch: u32, sequence: u32) -> BeaconBytes {
-        beacon(node, epoch, sequence).write(KEY.key)
-    }
-
-    #[test]
-    fn every_refusal_has_its_reason() {
-        let mut map = map(Membership::Configured);
-        map.configure(&[7, 8]);
-        let now = Duration::ZERO;
-        let good = beacon(7, 5, 10);
-        assert_eq!(map.receive(now, &good.write(KEY.key)), Ok(good));
-        let foreign = Beacon { cluster: 8, ..good };
-        let unknown_key = Beacon { key_id: 3, ..good };
-        let unknown_node = Beacon { node: 9, ..good };
-        let mut malformed = bytes(7, 5, 11);
-        malformed[5] = 4;
-        let cases: [(&[u8], Reason); 9] = [
-            (b"INVITE sip:a@b SIP/2.0\r\n", Reason::ForeignStatus),
-            (&foreign.write(KEY.key), Reason::ForeignStatus),
-            (&malformed, Reason::BeaconMalformed),
-            (&bytes(7, 5, 11)[..111], Reason::BeaconMalformed),
-            (&unknown_key.write(KEY.key), Reason::BeaconUnknownKey),
-            (
-                &bytes(7, 5, 11).map(|byte| byte.wrapping_add(0)),
-                Reason::Beacon,
-            ),
-            (&beacon(7, 5, 12).write(OTHER_KEY.key), Reason::BeaconForged),
-            (&unknown_node.write(KEY.key), Reason::BeaconUnknownNode),
-            (&bytes(7, 4, 99), Reason::BeaconOldEpoch),
-        ];
-        for (bytes, reason) in cases {
-            let got = map
-                .receive(now, bytes)
-                .map_or_else(|reason| reason, |_| Reason::Beacon);
-            assert_eq!(got, reason);
-        }
-        for sequence in [0, 10, 11] {
-            assert_eq!(
-                map.receive(now, &bytes(7, 5, sequence)),
-                Err(Reason::BeaconReplayed)
-            );
-        }
-        // A higher epoch begins anew, under any good key.
-        let reborn = Beacon {
-            key_id: 2,
-            ..beacon(7, 6, 0)
-        };
-        assert_eq!(map.receive(now, &reborn.write(OTHER_KEY.key)), Ok(reborn));
-        assert_eq!(
-            map.receive(now, &bytes(7, 5, 12)),
-            Err(Reason::BeaconOldEpoch)
-        );
-        map.set_keys(vec![KEY]);
-        let later = Beacon {
-            sequence: 1,
-            ..reborn
-        };
-        assert_eq!(
-            map.receive(now, &later.write(OTHER_KEY.key)),
-            Err(Reason::BeaconUnknownKey)
-        );
-    }
-
-    #[test]
-    fn learnt_members_are_real_node_ids() {
-        let mut map = map(Membership::Learnt);
-        let now = Duration::ZERO;
-        for (node, is_taken) in [
-            (0, false),
-            (1, true),
-            (255, true),
-            (256, false),
-            (65_535, false),
-        ] {
-            assert_eq!(
-                map.receive(now, &bytes(node, 5, 0)).is_ok(),
-                is_taken,
-                "{node}"
-            );
-        }
-        assert_eq!(
-            map.rows(now).map(|row| row.node).collect::<Vec<_>>(),
-            [1, 255]
-        );
-    }
-
-    fn liveness(map: &AvailabilityMap, now: Duration, node: u16) -> Liveness {
-        map.row(now, node).expect("a node").liveness
-    }
-
-    #[test]
-    fn a_silent_node_turns_stale_then_down_and_comes_back_after_three() {
-        let mut map = map(Membership::Learnt);
-        let tick = Duration::from_millis(1);
-        map.receive(Duration::ZERO, &bytes(2, 5, 0)).expect("good");
-        for period in 0..12 {
-            map.receive(PERIOD * period, &bytes(1, 5, period))
-                .expect("good");
-        }
-        assert_eq!(liveness(&map, PERIOD * 3, 2), Liveness::Up);
-        assert_eq!(liveness(&map, PERIOD * 3 + tick, 2), Liveness::Stale);
-        assert_eq!(liveness(&map, PERIOD * 10, 2), Liveness::Stale);
-        assert_eq!(liveness(&map, PERIOD * 10 + tick, 2), Liveness::Down);
-        let back = PERIOD * 12;
-        for (good, expected) in [(1, Liveness::Down), (2, Liveness::Down), (3, Liveness::Up)] {
-            map.receive(back, &bytes(2, 5, good)).expect("good");
-            assert_eq!(liveness(&map, back, 2), expected, "after {good}");
-        }
-        // From Stale, one is enough.
-        let stale = back + PERIOD * 4;
-        map.receive(stale, &bytes(1, 5, 100)).expect("good");
-        assert_eq!(liveness(&map, stale, 2), Liveness::Stale);
-        map.receive(stale, &bytes(2, 5, 4)).expect("good");
-        assert_eq!(liveness(&map, stale, 2), Liveness::Up);
-    }
-
-    #[test]
-    fn a_run_that_breaks_off_starts_over() {
-        let mut map = map(Membership::Learnt);
-        map.receive(Duration::ZERO, &bytes(2, 5, 0)).expect("good");
-        let back = PERIOD * 20;
-        map.receive(back, &bytes(2, 5, 1)).expect("good");
-        map.receive(back + PERIOD, &bytes(2, 5, 2)).expect("good");
-        let again = back + PERIOD * 5;
-        map.receive(again, &bytes(2, 5, 3)).expect("good");
-        assert_eq!(liveness(&map, again, 2), Liveness::Down);
-    }
-
-    #[test]
-    fn when_all_are_silent_none_is_to_blame() {
-        let mut map = map(Membership::Configured);
-        map.configure(&[1, 2, 3]);
-        assert_eq!(
-            liveness(&map, PERIOD, 1),
-            Liveness::Up,
-            "nobody was ever heard"
-        );
-        assert!(map.is_plane_broken(PERIOD));
-        map.receive(PERIOD, &bytes(1, 5, 0)).expect("good");
-        map.receive(PERIOD * 2, &bytes(2, 5, 0)).expect("good");
-        assert_eq!(
-            liveness(&map, PERIOD * 2, 3),
-            Liveness::Down,
-            "others are heard"
-        );
-        let much_later = PERIOD * 1000;
-        assert!(map.is_plane_broken(much_later));
-        assert_eq!(map.silence(much_later), Some(PERIOD * 998));
-        assert_eq!(liveness(&map, much_later, 1), Liveness::Up);
-        assert_eq!(liveness(&map, much_later, 2), Liveness::Up);
-        assert_eq!(liveness(&map, much_later, 3), Liveness::Down);
-        map.receive(much_later, &bytes(1, 5, 1)).expect("good");
-        assert_eq!(liveness(&map, much_later, 2), Liveness::Down);
-    }
-
-    #[test]
-    fn a_changed_configuration_forgets_and_keeps() {
-        let mut map = map(Membership::Configured);
-        map.configure(&[1, 2]);
-        map.receive(PERIOD, &bytes(1, 5, 0)).expect("good");
-        map.configure(&[1, 3]);
-        let rows: Vec<Row> = map.rows(PERIOD * 2).collect();
-        assert_eq!(rows.iter().map(|row| row.node).collect::<Vec<_>>(), [1, 3]);
-        assert_eq!(rows[0].admission(), Some(Admission::Free));
-        assert_eq!(rows[0].last.map(|(_, age)| age), Some(PERIOD));
-        assert_eq!((rows[0].beacons, rows[1].beacons), (1, 0));
-        assert_eq!(rows[1].last, None);
-    }
-
-    proptest! {
-        /// Played in any order, with any repetition: what is accepted only grows.
-        #[test]
-        fn accepted_stamps_only_grow(
-            stamps in proptest::collection::vec((1u16..4, 1u32..4, 0u32..6), 1..100)
-        ) {
-            let mut map = map(Membership::Learnt);
-            let mut last = BTreeMap::new();
-            for (node, epoch, sequence) in stamps {
-                let bytes = bytes(node, epoch, sequence);
-                let before = last.get(&node).copied().unwrap_or((0, 0));
-                let expected = if (epoch, sequence) > before {
-                    last.insert(node, (epoch, sequence));
-                    None
-                } else if epoch < before.0 {
-                    Some(Reason::BeaconOldEpoch)
-                } else {
-                    Some(Reason::BeaconReplayed)
-                };
-                prop_assert_eq!(map.receive(PERIOD, &bytes).err(), expected);
-            }
-        }
-
-        #[test]
-        fn noise_is_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let mut map = map(Membership::Learnt);
-            prop_assert!(map.receive(PERIOD, &bytes).is_err());
-            prop_assert_eq!(map.rows(PERIOD).count(), 0);
-        }
-    }
-}
+pub(crate) mod tests;

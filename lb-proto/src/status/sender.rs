@@ -1,20 +1,23 @@
 //! When a node's beacons go out, and what stamp they carry.
 //!
 //! - One beacon every period to each group, give or take a tenth of it, so that nodes started
-//!   together do not stay in step. Two groups are served a quarter of a period apart at least: sent at
-//!   once, one beacon would overtake the other and be refused as a replay by who hears both.
-//! - One more at once when the admission changes, but no closer to the last than a quarter of a
-//!   period: a node that wavers sends at most four times as much.
+//!   together do not stay in step. Two groups are served a quarter of a period apart at least, three a
+//!   sixth: sent at once, one beacon would overtake the other and be refused as a replay by who hears
+//!   both. A group may be a list of [peers](super::peers).
+//! - One more at once when there is news: another admission, or a headroom that
+//!   others should not go on relying on. But no closer to the last than a quarter of a period: a node
+//!   that wavers sends at most four times as much.
 //! - One as the answer to each authentic query, as far as [`ANSWERS_PER_SECOND`] go: a captured query
 //!   that is played back buys nothing but a few datagrams.
 //! - None while silenced. That is how a node says that its SIP server is gone: liveness must come
 //!   from the path that serves calls, so the beacons stop with it, and queries stay unanswered.
 //!
-//! Every beacon has a greater stamp than all before it, whatever made it go out.
+//! Every beacon has a greater stamp than all before it, whatever made it go out. That it is greater
+//! than those of earlier lives, too, is the [challenge](super::challenge)'s concern.
 
 use super::query::Query;
-use super::random::Random;
 use crate::keys::NumberedKey;
+use crate::random::Random;
 use lb_common::beacon::{BEACON_LEN, Beacon};
 use lb_common::{Address, Admission};
 use std::time::Duration;
@@ -56,6 +59,9 @@ pub struct Report {
     pub capacity: u32,
     /// Calls that it has.
     pub active: u32,
+    /// Calls that it can still take: less than the difference when slots are held, or calls come too
+    /// fast.
+    pub headroom: u32,
     /// Calls that came in the last second.
     pub calls_per_second: u32,
     /// The share of new calls that it can take, in thousandths.
@@ -88,6 +94,33 @@ struct Group {
     /// When its next beacon is due.
     due: Duration,
     last_sent: Option<Duration>,
+    said: Option<Said>,
+}
+
+/// What a group was told last.
+#[derive(Clone, Copy, Debug)]
+struct Said {
+    admission: Admission,
+    headroom: u32,
+}
+
+impl Said {
+    const fn of(report: &Report) -> Self {
+        Self {
+            admission: report.admission,
+            headroom: report.headroom,
+        }
+    }
+
+    /// Whether a report should not wait for the next period: the admission is another one, or the
+    /// headroom moved by an eighth of the capacity, from or to nothing, or to less than half.
+    const fn is_news_in(&self, report: &Report) -> bool {
+        let (before, after) = (self.headroom, report.headroom);
+        self.admission as u8 != report.admission as u8
+            || before.abs_diff(after) > report.capacity / 8
+            || (before == 0) != (after == 0)
+            || after < before / 2
+    }
 }
 
 impl Group {
@@ -99,7 +132,7 @@ impl Group {
 }
 
 impl Sender {
-    /// A sender to so many groups, one or two, whose first beacon is due at `now`. `seed` is for the jitter.
+    /// A sender to so many groups, one to three, whose first beacon is due at `now`. `seed` is for the jitter.
     pub fn new(
         identity: Identity,
         period: Duration,
@@ -112,6 +145,7 @@ impl Sender {
         let group = |number| Group {
             due: now + apart * number,
             last_sent: None,
+            said: None,
         };
         Self {
             identity,
@@ -120,10 +154,7 @@ impl Sender {
             sequence: 0,
             is_speaking: true,
             groups: (0..groups).map(group).collect(),
-            answers: Answers {
-                left: ANSWERS_PER_SECOND,
-                since: now,
-            },
+            answers: Answers::new(now),
             random: Random::new(seed),
         }
     }
@@ -144,18 +175,38 @@ impl Sender {
         self.is_speaking
     }
 
+    /// Signs with another key from now on. Who receives must have it already.
+    pub fn set_key(&mut self, key: NumberedKey) {
+        self.identity.key = key;
+    }
+
+    /// Begins a higher epoch, with a beacon to every group as soon as the rate allows; a lower one is
+    /// no epoch to begin.
+    pub(super) fn raise_epoch(&mut self, now: Duration, epoch: u32) {
+        if epoch > self.identity.epoch {
+            (self.identity.epoch, self.sequence) = (epoch, 0);
+            for group in &mut self.groups {
+                group.due = group.due.min(group.earliest(now, self.period));
+            }
+        }
+    }
+
+    /// Who sends.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// Changes the addresses that beacons name: those of IPv4 and of IPv6.
     pub fn set_addresses(&mut self, [address_v4, address_v6]: [Address; 2]) {
         self.identity.address_v4 = address_v4;
         self.identity.address_v6 = address_v6;
     }
 
-    /// Takes over a new report. A new admission goes out as soon as the rate allows.
+    /// Takes over a new report. What is news goes out as soon as the rate allows.
     pub fn set_report(&mut self, now: Duration, report: Report) {
-        let changed = report.admission != self.report.admission;
         self.report = report;
-        if changed {
-            for group in &mut self.groups {
+        for group in &mut self.groups {
+            if group.said.is_some_and(|said| said.is_news_in(&report)) {
                 group.due = group.due.min(group.earliest(now, self.period));
             }
         }
@@ -209,27 +260,34 @@ impl Sender {
         let tenth = u64::try_from(self.period.as_nanos() / 10).unwrap_or(u64::MAX);
         let jitter = Duration::from_nanos(self.random.below(tenth.saturating_mul(2)));
         // From now, not from when it was due: what a stalled machine missed is not made up for.
-        let mut due = now + self.period - self.period / 10 + jitter;
-        let others = self
-            .groups
-            .iter()
-            .enumerate()
-            .filter(|(other, _)| *other != number);
-        let near = |other: &Duration| other.abs_diff(due) < self.period / 4;
-        if let Some(near) = others.map(|(_, other)| other.due).find(near) {
-            // Sooner rather than later, if that is not too soon after this one.
-            let quarter = self.period / 4;
-            due = if near >= now + quarter * 3 {
-                near - quarter * 2
-            } else {
-                near + quarter
-            };
-        }
+        let wanted = now + self.period - self.period / 10 + jitter;
+        let due = self.apart(now, number, wanted);
         *self.groups.get_mut(number)? = Group {
             due,
             last_sent: Some(now),
+            said: Some(Said::of(&self.report)),
         };
         Some((number, self.make()))
+    }
+
+    /// The time nearest to `wanted` that is far enough from when the other groups are due.
+    fn apart(&self, now: Duration, number: usize, wanted: Duration) -> Duration {
+        let others = || {
+            let all = self.groups.iter().enumerate();
+            all.filter(move |(other, _)| *other != number)
+                .map(|(_, group)| group.due)
+        };
+        let distance = self.period / (2 * self.groups.len().max(2) as u32);
+        let range = now + self.period / 4..=now + self.period * 11 / 10;
+        // Each of the others bars half a period or a third of it: of the range, some is left.
+        others()
+            .flat_map(|other| [other.saturating_sub(distance), other + distance])
+            .chain([wanted])
+            .filter(|due| {
+                range.contains(due) && others().all(|other| other.abs_diff(*due) >= distance)
+            })
+            .min_by_key(|due| due.abs_diff(wanted))
+            .unwrap_or(wanted)
     }
 
     /// When to call [`Sender::poll_transmit`] next; `None` while silenced.
@@ -260,7 +318,7 @@ impl Sender {
             sequence: self.sequence,
             capacity: self.report.capacity,
             active: self.report.active,
-            headroom: self.report.capacity.saturating_sub(self.report.active),
+            headroom: self.report.headroom,
             calls_per_second: self.report.calls_per_second,
             oc_permille: self.report.oc_permille,
             period_ms: u16::try_from(self.period.as_millis()).unwrap_or(u16::MAX),
@@ -282,13 +340,20 @@ impl Sender {
 
 /// The bucket that answers are taken from.
 #[derive(Debug)]
-struct Answers {
+pub(super) struct Answers {
     left: u32,
     since: Duration,
 }
 
 impl Answers {
-    fn take(&mut self, now: Duration) -> bool {
+    pub(super) const fn new(now: Duration) -> Self {
+        Self {
+            left: ANSWERS_PER_SECOND,
+            since: now,
+        }
+    }
+
+    pub(super) fn take(&mut self, now: Duration) -> bool {
         let each = Duration::from_secs(1) / ANSWERS_PER_SECOND;
         let earned = now.saturating_sub(self.since).as_nanos() / each.as_nanos();
         if earned >= u128::from(ANSWERS_PER_SECOND - self.left) {

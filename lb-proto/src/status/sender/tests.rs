@@ -31,6 +31,7 @@ pub(crate) fn report(admission: Admission) -> Report {
         admission,
         capacity: 100,
         active: 1,
+        headroom: 99,
         calls_per_second: 0,
         oc_permille: 1000,
     }
@@ -224,6 +225,105 @@ fn sequence_numbers_that_run_out_begin_a_new_epoch() {
     assert_eq!(sender.next_stamp(), (6, 0));
 }
 
+#[test]
+fn a_headroom_that_others_rely_on_is_news() {
+    let says = |headroom| Report {
+        headroom,
+        ..report(Admission::Free)
+    };
+    let cases = [
+        (100, 90, false),
+        (100, 88, false),
+        (100, 87, true),
+        (50, 63, true),
+        (1, 0, true),
+        (0, 1, true),
+        (10, 5, false),
+        (10, 4, true),
+        (50, 62, false),
+    ];
+    for (before, after, is_news) in cases {
+        let mut sender = Sender::new(identity(7), PERIOD, 1, says(before), ZERO, 1);
+        poll(&mut sender, ZERO).expect("due");
+        sender.set_report(ZERO, says(after));
+        let is_soon = sender.next_timeout() == Some(PERIOD / 4);
+        assert_eq!(is_soon, is_news, "{before} to {after}");
+    }
+    // What creeps is news when it has crept far enough from what was said.
+    let mut sender = Sender::new(identity(7), PERIOD, 1, says(100), ZERO, 1);
+    poll(&mut sender, ZERO).expect("due");
+    for headroom in (88..100).rev() {
+        sender.set_report(ZERO, says(headroom));
+        assert!(sender.next_timeout() > Some(PERIOD / 2), "{headroom}");
+    }
+    sender.set_report(ZERO, says(87));
+    assert_eq!(sender.next_timeout(), Some(PERIOD / 4));
+}
+
+/// However much there is to say: at most four times as many beacons as without news.
+#[test]
+fn news_have_a_bounded_rate() {
+    let mut sender = sender();
+    let mut sent = 0;
+    for ms in 0..10_000u32 {
+        let now = Duration::from_millis(ms.into());
+        let admission = if ms % 2 == 0 {
+            Admission::Free
+        } else {
+            Admission::Busy
+        };
+        sender.set_report(now, report(admission));
+        sent += u32::from(sender.poll_transmit(now).is_some());
+    }
+    assert!((350..=401).contains(&sent), "{sent} in 100 periods");
+}
+
+#[test]
+fn three_groups_are_served_apart() {
+    for seed in 0..20 {
+        let mut sender = Sender::new(identity(7), PERIOD, 3, report(Admission::Free), ZERO, seed);
+        let mut last = None;
+        let mut counts = [0u32; 3];
+        for _ in 0..3000 {
+            let now = sender.next_timeout().expect("speaking");
+            let (group, _) = sender.poll_transmit(now).expect("due");
+            assert!(
+                last.is_none_or(|last| now - last >= PERIOD / 6),
+                "seed {seed}"
+            );
+            last = Some(now);
+            counts[group] += 1;
+        }
+        let periods = last.expect("sent").as_millis() / PERIOD.as_millis();
+        for count in counts {
+            let count = u128::from(count);
+            assert!(
+                (periods * 9 / 10..=periods * 6 / 5).contains(&count),
+                "{counts:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn another_key_and_a_higher_epoch() {
+    let mut sender = sender();
+    poll(&mut sender, ZERO).expect("due");
+    let next = NumberedKey {
+        id: 2,
+        key: SipKey { k0: 5, k1: 6 },
+    };
+    sender.set_key(next);
+    sender.raise_epoch(ZERO, 5);
+    assert_eq!(sender.next_stamp(), (5, 1), "no higher one");
+    sender.raise_epoch(ZERO, 9);
+    assert_eq!(sender.next_timeout(), Some(PERIOD / 4));
+    let (_, bytes) = sender.poll_transmit(PERIOD / 4).expect("due");
+    assert!(is_authentic(&bytes[..], 0, next.key));
+    let beacon = Beacon::read(&bytes[..], 0, BEACON_LEN).expect("a beacon");
+    assert_eq!((beacon.key_id, beacon.epoch, beacon.sequence), (2, 9, 0));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Wait(u64),
@@ -251,14 +351,14 @@ proptest! {
     #[test]
     fn whatever_happens(
         steps in proptest::collection::vec(step(), 1..200),
-        groups in 1u32..3,
+        groups in 1u32..4,
         seed: u64,
     ) {
         let says = report(Admission::Free);
         let mut sender = Sender::new(identity(7), PERIOD, groups, says, ZERO, seed);
         let mut now = ZERO;
         let mut stamp = None;
-        let mut last = [None; 2];
+        let mut last = [None; 3];
         for step in steps {
             let mut out = Vec::new();
             match step {

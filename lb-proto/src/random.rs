@@ -1,4 +1,5 @@
-//! A small source of random numbers, seeded by the caller: jitter and nonces, no secrets.
+//! A small source of random numbers, seeded by the caller: jitter, nonces and choices, no
+//! secrets.
 
 /// SplitMix64 (G. L. Steele, D. Lea, C. H. Flood, "Fast Splittable Pseudorandom Number Generators",
 /// OOPSLA 2014).

@@ -1,0 +1,568 @@
+//! All dialogs that pass: found by Call-ID and tags, bounded, in order of priority, with one deadline.
+
+use super::liveness::Policy;
+use super::record::{Dialog, InDialog, Signal};
+use super::{MessageFacts, Method, Priority, Side, State};
+use crate::transaction::deadlines::Deadlines;
+use crate::transaction::{Class, Status};
+use bytes::Bytes;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
+use std::time::Duration;
+
+/// Dialogs with one Call-ID, at most: forks, and attempts that were challenged. Chosen; a look-up
+/// walks through them.
+pub const MOST_PER_CALL_ID: usize = 16;
+
+/// Dialogs that one call of [`DialogTable::on_timeout`] looks at, at most.
+pub const TIMERS_PER_CALL: usize = 256;
+
+/// A dialog of one table. Never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DialogId(u64);
+
+/// What a message is to the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observed {
+    /// It began a dialog.
+    Began(DialogId),
+    /// It began one more dialog of an INVITE that began another.
+    Forked(DialogId),
+    /// It belongs to a dialog.
+    Known(DialogId),
+    /// It is a request of a dialog, but older than the last: a user agent answers 500 (§12.2.2).
+    OutOfOrder(DialogId),
+    /// It belongs to no dialog that is known.
+    Unknown,
+    /// It would begin a dialog, and there is no room: the table is full, or its Call-ID has
+    /// [`MOST_PER_CALL_ID`]. Ended dialogs give way; others never do.
+    Full,
+}
+
+/// What the table tells its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A dialog is in another state, or new. When it ended, [`Dialog::end`] says why.
+    State {
+        /// Which.
+        id: DialogId,
+        /// Where it was; `None` if it is new.
+        from: Option<State>,
+        /// Where it is.
+        to: State,
+    },
+    /// Send an OPTIONS within the dialog, as [`Dialog::question`] has it, and say by
+    /// [`DialogTable::answered`] what came of it.
+    Ask {
+        /// Which dialog.
+        id: DialogId,
+        /// Whom.
+        side: Side,
+    },
+}
+
+/// How many dialogs there are in each state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Without a final response.
+    pub early: usize,
+    /// Accepted, and nobody holds.
+    pub confirmed: usize,
+    /// Accepted, and somebody holds.
+    pub held: usize,
+    /// Over, and remembered.
+    pub ended: usize,
+}
+
+impl Counts {
+    fn of(&mut self, state: State) -> &mut usize {
+        match state {
+            State::Early => &mut self.early,
+            State::Confirmed => &mut self.confirmed,
+            State::Held => &mut self.held,
+            State::Ended => &mut self.ended,
+        }
+    }
+}
+
+/// A place in the order of pages: most urgent first, then oldest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor {
+    priority: Reverse<Priority>,
+    started: Duration,
+    id: DialogId,
+}
+
+/// Some dialogs in order.
+#[derive(Debug)]
+pub struct Page<'a> {
+    /// The dialogs.
+    pub dialogs: Vec<(DialogId, &'a Dialog)>,
+    /// Where the next page begins; `None` after the last.
+    pub next: Option<Cursor>,
+}
+
+/// Why a dialog was not hung up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HangUpError {
+    /// It is over, or never was.
+    #[error("the dialog is over")]
+    Gone,
+    /// It has no final response: cancel the INVITE, or refuse it.
+    #[error("the dialog is early")]
+    Early,
+    /// A side gave no Contact, so that no request reaches it.
+    #[error("a side's Contact is not known")]
+    NoTarget,
+}
+
+/// The dialogs of the calls that pass an observer.
+///
+/// Every method that takes `out` appends what is to be known and done, in order. Two tables that are
+/// told the same say the same.
+#[derive(Debug)]
+pub struct DialogTable {
+    policy: Policy,
+    capacity: usize,
+    /// Record-Route entries that the observer puts on top of a request's.
+    own_routes: usize,
+    next_id: u64,
+    dialogs: HashMap<DialogId, Dialog>,
+    /// No list is empty.
+    by_call_id: HashMap<Bytes, Vec<DialogId>>,
+    /// Those that are not over.
+    order: BTreeSet<Cursor>,
+    /// Those that are over, by when they are forgotten.
+    ended: BTreeSet<(Duration, DialogId)>,
+    deadlines: Deadlines<DialogId>,
+    counts: Counts,
+    calls: usize,
+}
+
+impl DialogTable {
+    /// No dialogs yet, `capacity` at most. `own_routes` is how many Record-Route entries the observer
+    /// itself puts into a request: none if it is a user agent or does not record.
+    pub fn new(policy: Policy, capacity: usize, own_routes: usize) -> Self {
+        Self {
+            policy,
+            capacity,
+            own_routes,
+            next_id: 0,
+            dialogs: HashMap::new(),
+            by_call_id: HashMap::new(),
+            order: BTreeSet::new(),
+            ended: BTreeSet::new(),
+            deadlines: Deadlines::new(),
+            counts: Counts::default(),
+            calls: 0,
+        }
+    }
+
+    /// A dialog that is there, also if it is over and remembered.
+    pub fn get(&self, id: DialogId) -> Option<&Dialog> {
+        self.dialogs.get(&id)
+    }
+
+    /// How many dialogs there are in each state.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// How many calls there are: INVITEs of which a dialog is not over, forks not counted apart.
+    pub fn calls(&self) -> usize {
+        self.calls
+    }
+
+    /// The dialog that a request or response with these tags belongs to.
+    pub fn find(&self, call_id: &[u8], from_tag: &[u8], to_tag: &[u8]) -> Option<(DialogId, Side)> {
+        self.with_call_id(call_id).find_map(|(id, dialog)| {
+            let side = dialog.sender(from_tag, to_tag)?;
+            Some((id, side))
+        })
+    }
+
+    /// Dialogs that are not over, most urgent first and then oldest first, `limit` at most, behind the
+    /// place where the last page ended.
+    ///
+    /// Dialogs may come and go between pages: each that is there all the time is on exactly one.
+    pub fn page(&self, after: Option<Cursor>, limit: usize) -> Page<'_> {
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut places = self.order.range((begin, Bound::Unbounded)).peekable();
+        let mut dialogs = Vec::new();
+        let mut last = after;
+        while dialogs.len() < limit
+            && let Some(place) = places.next()
+        {
+            last = Some(*place);
+            dialogs.extend(self.get(place.id).map(|dialog| (place.id, dialog)));
+        }
+        let next = last.filter(|_| places.peek().is_some());
+        Page { dialogs, next }
+    }
+
+    /// Takes a message that passes.
+    pub fn observe(
+        &mut self,
+        now: Duration,
+        facts: &MessageFacts<'_>,
+        out: &mut Vec<Event>,
+    ) -> Observed {
+        match (facts.status, facts.to_tag) {
+            (None, None) if facts.method == Method::Invite => self.invite(now, facts, out),
+            (None, to_tag) => {
+                let to_tag = to_tag.unwrap_or_default();
+                let Some((id, by)) = self.find(facts.call_id, facts.from_tag, to_tag) else {
+                    return Observed::Unknown;
+                };
+                let policy = self.policy;
+                match self.change(id, out, |dialog| dialog.request(now, by, facts, &policy)) {
+                    Some(true) => Observed::Known(id),
+                    Some(false) => Observed::OutOfOrder(id),
+                    None => Observed::Unknown,
+                }
+            }
+            (Some(status), _) => self.response(now, facts, status, out),
+        }
+    }
+
+    /// Notes the answer to a question (see [`Event::Ask`]); `None` if there was none.
+    pub fn answered(
+        &mut self,
+        now: Duration,
+        id: DialogId,
+        by: Side,
+        status: Option<Status>,
+        out: &mut Vec<Event>,
+    ) {
+        let policy = self.policy;
+        self.change(id, out, |dialog| dialog.answered(now, by, status, &policy));
+    }
+
+    /// Ends a call: the dialog is over at once, and the two BYEs are to be sent, to the caller and to
+    /// the callee (§15.1.1).
+    pub fn hang_up(
+        &mut self,
+        now: Duration,
+        id: DialogId,
+        out: &mut Vec<Event>,
+    ) -> Result<[InDialog; 2], HangUpError> {
+        let policy = self.policy;
+        let dialog = self.get(id).ok_or(HangUpError::Gone)?;
+        match dialog.state() {
+            State::Ended => return Err(HangUpError::Gone),
+            State::Early => return Err(HangUpError::Early),
+            State::Confirmed | State::Held => {}
+        }
+        if Side::BOTH
+            .iter()
+            .any(|side| dialog.question(*side).is_none())
+        {
+            return Err(HangUpError::NoTarget);
+        }
+        self.change(id, out, |dialog| {
+            let byes = (
+                dialog.next_request(Side::Caller)?,
+                dialog.next_request(Side::Callee)?,
+            );
+            dialog.life(now, Signal::HangUp, &policy);
+            Some(byes.into())
+        })
+        .flatten()
+        .ok_or(HangUpError::NoTarget)
+    }
+
+    /// A request of a user agent within its own dialog: takes the next CSeq. `None` if the dialog is
+    /// over, or the other side's Contact is not known.
+    pub fn next_request(&mut self, id: DialogId, to: Side) -> Option<InDialog> {
+        let dialog = self.dialogs.get_mut(&id)?;
+        match dialog.end() {
+            Some(_) => None,
+            None => dialog.next_request(to),
+        }
+    }
+
+    /// When to call [`DialogTable::on_timeout`] next.
+    pub fn next_timeout(&self) -> Option<Duration> {
+        self.deadlines.next()
+    }
+
+    /// Does what is due, for [`TIMERS_PER_CALL`] dialogs at most; the rest remains due.
+    pub fn on_timeout(&mut self, now: Duration, out: &mut Vec<Event>) {
+        let policy = self.policy;
+        for _ in 0..TIMERS_PER_CALL {
+            let Some(id) = self.deadlines.due(now) else {
+                return;
+            };
+            if self.get(id).is_some_and(|dialog| dialog.end().is_some()) {
+                self.forget(id);
+                continue;
+            }
+            let asked = self.change(id, out, |dialog| dialog.on_timeout(now, &policy));
+            let asked = asked.unwrap_or_default().into_iter();
+            out.extend(asked.map(|side| Event::Ask { id, side }));
+        }
+    }
+
+    /// An INVITE without a To tag.
+    fn invite(
+        &mut self,
+        now: Duration,
+        facts: &MessageFacts<'_>,
+        out: &mut Vec<Event>,
+    ) -> Observed {
+        let attempts: Vec<(DialogId, u32, State)> = self
+            .with_call_id(facts.call_id)
+            .filter(|(_, dialog)| dialog.party(Side::Caller).tag.as_deref() == Some(facts.from_tag))
+            .map(|(id, dialog)| (id, dialog.invite_cseq(), dialog.state()))
+            .collect();
+        if let Some((id, ..)) = attempts
+            .iter()
+            .find(|(_, cseq, _)| *cseq == facts.cseq)
+            .or_else(|| attempts.iter().find(|(_, cseq, _)| *cseq > facts.cseq))
+        {
+            return Observed::Known(*id);
+        }
+        let policy = self.policy;
+        for (id, _, state) in attempts {
+            // The caller begins again: what refused the attempt before did not pass here.
+            if state == State::Early {
+                self.change(id, out, |dialog| dialog.life(now, Signal::Refused, &policy));
+            }
+        }
+        let dialog = Dialog::begin(now, facts, self.own_routes, &policy);
+        match self.insert(dialog, out) {
+            Some(id) => Observed::Began(id),
+            None => Observed::Full,
+        }
+    }
+
+    fn response(
+        &mut self,
+        now: Duration,
+        facts: &MessageFacts<'_>,
+        status: Status,
+        out: &mut Vec<Event>,
+    ) -> Observed {
+        let policy = self.policy;
+        let to_tag = facts.to_tag.unwrap_or_default();
+        let found = self.find(facts.call_id, facts.from_tag, to_tag);
+        let siblings: Vec<DialogId> = self
+            .with_call_id(facts.call_id)
+            .filter(|(_, dialog)| {
+                facts.method == Method::Invite
+                    && dialog.invite_cseq() == facts.cseq
+                    && dialog.party(Side::Caller).tag.as_deref() == Some(facts.from_tag)
+            })
+            .map(|(id, _)| id)
+            .collect();
+        let Some(first) = siblings.first().copied() else {
+            // Not of an INVITE that began a dialog.
+            let Some((id, to)) = found else {
+                return Observed::Unknown;
+            };
+            self.change(id, out, |dialog| {
+                dialog.response(now, to, facts, status, &policy);
+            });
+            return Observed::Known(id);
+        };
+        if status.class() == Class::Failure {
+            // It is the INVITE's, and thereby every fork's that was not accepted (§12.3).
+            for id in siblings {
+                self.change(id, out, |dialog| dialog.life(now, Signal::Refused, &policy));
+            }
+            return Observed::Known(found.map_or(first, |(id, _)| id));
+        }
+        let is_provisional = status.class() == Class::Provisional;
+        if status == Status::TRYING || is_provisional && facts.to_tag.is_none() {
+            return Observed::Known(first);
+        }
+        let (id, observed) = match (found, self.without_callee(&siblings)) {
+            (Some((id, _)), _) | (None, Some(id)) => (id, Observed::Known(id)),
+            // A fork that was never seen is over (199), or rings although all is over.
+            (None, None) if status.code() == 199 || is_provisional && !self.has_live(&siblings) => {
+                return Observed::Known(first);
+            }
+            (None, None) => {
+                let fork = self.get(first).map(|dialog| dialog.fork(now, &policy));
+                match fork.and_then(|fork| self.insert(fork, out)) {
+                    Some(id) => (id, Observed::Forked(id)),
+                    None => return Observed::Full,
+                }
+            }
+        };
+        let is_first_success = status.class() == Class::Success
+            && self
+                .get(id)
+                .is_some_and(|dialog| dialog.state() == State::Early);
+        self.change(id, out, |dialog| {
+            dialog.response(now, Side::Caller, facts, status, &policy);
+        });
+        if observed == Observed::Forked(id)
+            && siblings.iter().any(|sibling| {
+                self.get(*sibling)
+                    .is_some_and(|it| it.confirmed().is_some())
+            })
+        {
+            // It rings after another was accepted (§13.2.2.4); one that accepts as well stays.
+            self.change(id, out, |dialog| {
+                dialog.life(now, Signal::OtherAccepted, &policy);
+            });
+        }
+        if is_first_success {
+            for sibling in siblings.into_iter().filter(|sibling| *sibling != id) {
+                self.change(sibling, out, |dialog| {
+                    dialog.life(now, Signal::OtherAccepted, &policy);
+                });
+            }
+        }
+        observed
+    }
+
+    fn with_call_id(&self, call_id: &[u8]) -> impl Iterator<Item = (DialogId, &Dialog)> {
+        let ids = self.by_call_id.get(call_id).into_iter().flatten();
+        ids.filter_map(|id| Some((*id, self.dialogs.get(id)?)))
+    }
+
+    /// The one whose callee has not spoken yet and may still.
+    fn without_callee(&self, ids: &[DialogId]) -> Option<DialogId> {
+        ids.iter().copied().find(|id| {
+            self.get(*id).is_some_and(|dialog| {
+                dialog.party(Side::Callee).tag.is_none() && dialog.end().is_none()
+            })
+        })
+    }
+
+    fn has_live(&self, ids: &[DialogId]) -> bool {
+        ids.iter()
+            .any(|id| self.get(*id).is_some_and(|dialog| dialog.end().is_none()))
+    }
+
+    fn insert(&mut self, dialog: Dialog, out: &mut Vec<Event>) -> Option<DialogId> {
+        let with_call_id: Vec<DialogId> = self
+            .with_call_id(dialog.call_id())
+            .map(|(id, _)| id)
+            .collect();
+        if with_call_id.len() >= MOST_PER_CALL_ID {
+            let ended = with_call_id
+                .into_iter()
+                .find(|id| self.get(*id).is_some_and(|dialog| dialog.end().is_some()))?;
+            self.forget(ended);
+        }
+        if self.dialogs.len() >= self.capacity {
+            let (_, ended) = *self.ended.first()?;
+            self.forget(ended);
+        }
+        self.next_id += 1;
+        let id = DialogId(self.next_id);
+        if !self.has_call(&dialog) {
+            self.calls += 1;
+        }
+        self.by_call_id
+            .entry(dialog.call_id().clone())
+            .or_default()
+            .push(id);
+        self.order.insert(place(id, &dialog));
+        self.deadlines
+            .replace(id, None, Some(dialog.next_timeout()));
+        let to = dialog.state();
+        *self.counts.of(to) += 1;
+        out.push(Event::State { id, from: None, to });
+        self.dialogs.insert(id, dialog);
+        Some(id)
+    }
+
+    /// Changes a dialog, and all that depends on it.
+    fn change<T>(
+        &mut self,
+        id: DialogId,
+        out: &mut Vec<Event>,
+        change: impl FnOnce(&mut Dialog) -> T,
+    ) -> Option<T> {
+        let dialog = self.dialogs.get_mut(&id)?;
+        let (from, deadline) = (dialog.state(), dialog.next_timeout());
+        let result = change(dialog);
+        let (to, next) = (dialog.state(), dialog.next_timeout());
+        self.deadlines.replace(id, Some(deadline), Some(next));
+        if from == to {
+            return Some(result);
+        }
+        *self.counts.of(from) -= 1;
+        *self.counts.of(to) += 1;
+        out.push(Event::State {
+            id,
+            from: Some(from),
+            to,
+        });
+        if to == State::Ended {
+            self.order.remove(&place(id, dialog));
+            self.ended.insert((next, id));
+            let dialog = self.dialogs.get(&id)?;
+            if !self.has_call(dialog) {
+                self.calls -= 1;
+            }
+        }
+        Some(result)
+    }
+
+    /// Whether a dialog of the same INVITE is there that is not over.
+    fn has_call(&self, dialog: &Dialog) -> bool {
+        self.with_call_id(dialog.call_id()).any(|(_, other)| {
+            other.end().is_none()
+                && other.invite_cseq() == dialog.invite_cseq()
+                && other.party(Side::Caller).tag == dialog.party(Side::Caller).tag
+        })
+    }
+
+    /// Removes a dialog that is over.
+    fn forget(&mut self, id: DialogId) {
+        let Some(dialog) = self.dialogs.remove(&id) else {
+            return;
+        };
+        let deadline = dialog.next_timeout();
+        self.deadlines.replace(id, Some(deadline), None);
+        self.ended.remove(&(deadline, id));
+        self.counts.ended -= 1;
+        if let Some(ids) = self.by_call_id.get_mut(dialog.call_id()) {
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.by_call_id.remove(dialog.call_id());
+            }
+        }
+    }
+
+    /// Whether all that depends on the dialogs agrees with them.
+    #[cfg(test)]
+    pub(super) fn is_consistent(&self) -> bool {
+        let mut counts = Counts::default();
+        let mut calls = BTreeSet::new();
+        for dialog in self.dialogs.values() {
+            *counts.of(dialog.state()) += 1;
+            if dialog.end().is_none() {
+                let caller = dialog.party(Side::Caller).tag.clone();
+                calls.insert((dialog.call_id().clone(), caller, dialog.invite_cseq()));
+            }
+        }
+        let live = self
+            .dialogs
+            .values()
+            .filter(|dialog| dialog.end().is_none());
+        counts == self.counts
+            && calls.len() == self.calls
+            && self.order.len() == live.count()
+            && self.ended.len() == counts.ended
+            && self.order.len() + self.ended.len() == self.dialogs.len()
+            && self.deadlines.len() == self.dialogs.len()
+            && self.by_call_id.values().map(Vec::len).sum::<usize>() == self.dialogs.len()
+            && self.by_call_id.values().all(|ids| !ids.is_empty())
+            && self.dialogs.len() <= self.capacity
+    }
+}
+
+fn place(id: DialogId, dialog: &Dialog) -> Cursor {
+    Cursor {
+        priority: Reverse(dialog.priority()),
+        started: dialog.started(),
+        id,
+    }
+}
