@@ -18,7 +18,9 @@
 
 use core::ops::ControlFlow;
 
-use crate::maps::{MAX_NODES, NO_NODE, Node, NodeStatus, Settings, TABLE_SLOTS, Turnout, slot_of};
+use crate::maps::{
+    MAX_NODES, NO_NODE, Node, NodeStatus, Settings, StatusPlane, TABLE_SLOTS, Turnout, slot_of,
+};
 use crate::{Admission, Reason};
 
 /// Table slots probed forward from home before the nodes are simply gone through.
@@ -81,8 +83,8 @@ pub trait Fleet {
     fn settings(&self) -> &Settings;
     /// The time, in jiffies.
     fn now(&self) -> u64;
-    /// When the last good beacon of any node came, in jiffies; 0 for never.
-    fn last_beacon(&self) -> u64;
+    /// What is known of the status plane as a whole.
+    fn plane(&self) -> StatusPlane;
     /// What the controller says of a node.
     fn node(&self, id: u16) -> Option<&Node>;
     /// What a node's beacons say.
@@ -180,9 +182,19 @@ pub fn is_plainly_up(node: &Node, status: &NodeStatus, settings: &Settings, now:
 /// still at the last beacon, so that nodes which were down before stay down and the others stay up.
 #[inline(always)]
 pub fn reference<F: Fleet>(fleet: &F) -> (u64, bool) {
-    let (now, last) = (fleet.now(), fleet.last_beacon());
-    if age(now, last) > fleet.settings().hold {
-        (last, true)
+    reference_at(&fleet.plane(), fleet.settings().hold, fleet.now())
+}
+
+/// [`reference()`], given what it depends on.
+///
+/// When beacons come again, time stands still for another hold time, so that all nodes can be heard
+/// before any is judged: else the first one back would get all new calls.
+#[inline(always)]
+pub fn reference_at(plane: &StatusPlane, hold: u64, now: u64) -> (u64, bool) {
+    if age(now, plane.last_beacon) > hold {
+        (plane.last_beacon, true)
+    } else if plane.resumed != 0 && age(now, plane.resumed) <= hold {
+        (plane.before_outage, true)
     } else {
         (now, false)
     }
@@ -475,4 +487,44 @@ pub fn headroom<F: Fleet>(fleet: &F, id: u16) -> u64 {
     }
     let sent = fleet.started(id).saturating_sub(status.started_before);
     u64::from(status.headroom).saturating_sub(sent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOLD: u64 = 75;
+
+    fn plane(last_beacon: u64, before_outage: u64, resumed: u64) -> StatusPlane {
+        StatusPlane {
+            last_beacon,
+            before_outage,
+            resumed,
+            ignored_staleness: 0,
+        }
+    }
+
+    #[test]
+    fn time_stands_still_while_nobody_is_heard_and_until_all_can_have_been() {
+        for (plane, now, expected) in [
+            (plane(1_000, 0, 0), 1_000 + HOLD, (1_000 + HOLD, false)),
+            (plane(1_000, 0, 0), 1_000 + HOLD + 1, (1_000, true)),
+            // Beacons come again at 9,000.
+            (plane(9_000, 1_000, 9_000), 9_000, (1_000, true)),
+            (plane(9_070, 1_000, 9_000), 9_000 + HOLD, (1_000, true)),
+            (
+                plane(9_070, 1_000, 9_000),
+                9_000 + HOLD + 1,
+                (9_000 + HOLD + 1, false),
+            ),
+            // And stay away again at once.
+            (plane(9_000, 1_000, 9_000), 9_000 + HOLD + 1, (9_000, true)),
+        ] {
+            assert_eq!(
+                reference_at(&plane, HOLD, now),
+                expected,
+                "{plane:?} at {now}"
+            );
+        }
+    }
 }

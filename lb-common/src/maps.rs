@@ -234,6 +234,11 @@ shared! {
     pub struct StatusPlane {
         /// When the last good beacon of any node came, in jiffies. 0: never.
         pub last_beacon: u64,
+        /// When the last one came before the last outage: a time longer than the hold time in which
+        /// nobody was heard.
+        pub before_outage: u64,
+        /// When that outage ended. 0: there was none.
+        pub resumed: u64,
         /// Choices made with staleness ignored, because every node was stale at once.
         pub ignored_staleness: u64,
     }

@@ -5,7 +5,7 @@ use core::ops::ControlFlow;
 
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_loop, bpf_map_lookup_percpu_elem};
 use lb_common::choose::{self, Fitness, Fleet, Found, Standing};
-use lb_common::maps::{Counts, MAX_NODES, NO_NODE, Node, NodeStatus, Settings, table_place};
+use lb_common::maps::{Counts, MAX_NODES, NO_NODE, Node, NodeStatus, Settings, StatusPlane, table_place};
 
 use crate::maps::{COUNTS, NODES, PLANE, SETTINGS, STATUS, TABLE};
 
@@ -115,8 +115,8 @@ impl Fleet for Kernel {
     }
 
     #[inline(always)]
-    fn last_beacon(&self) -> u64 {
-        PLANE.get(0).map_or(0, |plane| plane.last_beacon)
+    fn plane(&self) -> StatusPlane {
+        PLANE.get(0).copied().unwrap_or_default()
     }
 
     #[inline(always)]

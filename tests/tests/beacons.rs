@@ -191,6 +191,34 @@ fn a_genuine_beacon_is_taken_over() -> Result<()> {
     Ok(())
 }
 
+/// After a time in which nobody was heard, a node goes on where it was: it is the plane that was away.
+#[test]
+fn an_outage_of_all_beacons_costs_no_node_its_run() -> Result<()> {
+    let air = Air::new()?;
+    for sequence in 1..=5 {
+        ensure!(air.send(&beacon(sequence).write(KEY))? == Reason::Beacon);
+    }
+    let long = Duration::from_secs(180 * 60);
+    air.silence(long)?;
+    let maps = air.0.plane.maps();
+    let before = air.status()?;
+    let mut plane = maps.plane_status()?;
+    plane.last_beacon -= air.0.clock.jiffies(long);
+    maps.set_plane_status(plane)?;
+
+    ensure!(air.send(&beacon(6).write(KEY))? == Reason::Beacon);
+    let (after, resumed) = (air.status()?, maps.plane_status()?);
+    ensure!(
+        (after.run, after.ready, after.up_since) == (6, 1, before.up_since),
+        "{after:?}"
+    );
+    ensure!(
+        (resumed.before_outage, resumed.resumed) == (plane.last_beacon, after.last_seen),
+        "{resumed:?}"
+    );
+    Ok(())
+}
+
 #[test]
 fn every_flipped_bit_is_refused() -> Result<()> {
     let air = Air::new()?;

@@ -73,7 +73,7 @@ fn plane(dead: Option<u16>) -> Result<Plane> {
     }
     maps.set_plane_status(StatusPlane {
         last_beacon: now,
-        ignored_staleness: 0,
+        ..StatusPlane::default()
     })?;
     maps.insert_vip(Vip {
         address: Address::from(call(0).vip.ip()),

@@ -7,7 +7,7 @@ use std::cell::OnceCell;
 use std::net::SocketAddr;
 
 use lb_common::choose::Fleet;
-use lb_common::maps::{MAX_NODES, NO_NODE, Node, NodeStatus, Pin, Settings};
+use lb_common::maps::{MAX_NODES, NO_NODE, Node, NodeStatus, Pin, Settings, StatusPlane};
 
 use super::steer::{Records, Steering, steer};
 use crate::plane::maps::Insertion;
@@ -30,7 +30,7 @@ pub fn steer_by_maps(
 struct View<'a> {
     maps: &'a Maps,
     settings: Settings,
-    last_beacon: u64,
+    plane: StatusPlane,
     now: u64,
     nodes: Vec<OnceCell<Option<(Node, NodeStatus)>>>,
 }
@@ -40,7 +40,7 @@ impl<'a> View<'a> {
         Ok(Self {
             maps,
             settings: maps.settings()?,
-            last_beacon: maps.plane_status()?.last_beacon,
+            plane: maps.plane_status()?,
             now,
             nodes: vec![OnceCell::new(); MAX_NODES as usize],
         })
@@ -62,8 +62,8 @@ impl Fleet for View<'_> {
         self.now
     }
 
-    fn last_beacon(&self) -> u64 {
-        self.last_beacon
+    fn plane(&self) -> StatusPlane {
+        self.plane
     }
 
     fn node(&self, id: u16) -> Option<&Node> {

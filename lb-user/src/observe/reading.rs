@@ -199,8 +199,8 @@ impl Fleet for Reading {
         self.now
     }
 
-    fn last_beacon(&self) -> u64 {
-        self.plane.last_beacon
+    fn plane(&self) -> StatusPlane {
+        self.plane
     }
 
     fn node(&self, id: u16) -> Option<&Node> {
@@ -275,7 +275,7 @@ pub(super) mod tests {
             },
             plane: StatusPlane {
                 last_beacon: now - 10,
-                ignored_staleness: 0,
+                ..StatusPlane::default()
             },
             turnout: Turnout::default(),
             reasons,

@@ -102,7 +102,7 @@ impl World {
         let last_beacon = heard.collect::<Result<Vec<_>>>()?.into_iter().max();
         maps.set_plane_status(StatusPlane {
             last_beacon: last_beacon.unwrap_or(0),
-            ignored_staleness: 0,
+            ..StatusPlane::default()
         })?;
         let pin = |node| Pin {
             node,
