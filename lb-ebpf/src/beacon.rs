@@ -93,13 +93,7 @@ fn accept(beacon: &Beacon, settings: &Settings) -> Reason {
 /// A node that was `Down` needs several good beacons before it is `Up` again; one that was merely
 /// `Stale`, or has never been seen, needs one.
 #[inline(always)]
-fn judge_run(
-    status: &mut NodeStatus,
-    node: &Node,
-    settings: &Settings,
-    reference: u64,
-    now: u64,
-) {
+fn judge_run(status: &mut NodeStatus, node: &Node, settings: &Settings, reference: u64, now: u64) {
     // Heard after the moment that counts: not silent at all.
     let silence = match reference.wrapping_sub(status.last_seen) {
         negative if negative as i64 <= 0 => 0,

@@ -5,7 +5,9 @@ use core::ops::ControlFlow;
 
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_loop, bpf_map_lookup_percpu_elem};
 use lb_common::choose::{self, Fitness, Fleet, Found, Standing};
-use lb_common::maps::{Counts, MAX_NODES, NO_NODE, Node, NodeStatus, Settings, StatusPlane, table_place};
+use lb_common::maps::{
+    Counts, MAX_NODES, NO_NODE, Node, NodeStatus, Settings, StatusPlane, table_place,
+};
 
 use crate::maps::{COUNTS, NODES, PLANE, SETTINGS, STATUS, TABLE};
 
