@@ -148,7 +148,8 @@ pub struct Choice {
     pub reason: Reason,
     /// A pin is to be made: the call will live away from home.
     pub pin: bool,
-    /// Home, should the pin not fit; only with `pin`, and [`NO_NODE`] when home cannot serve.
+    /// Where the rest of the call would be sent without the pin, should it not fit; only with `pin`,
+    /// and [`NO_NODE`] when nobody there can serve.
     pub fallback: u16,
 }
 
@@ -275,6 +276,8 @@ pub fn fitness<F: Fleet>(fleet: &F, id: u16, standing: Standing, reference: u64)
 
 /// Chooses, given the node that the call is pinned to ([`NO_NODE`] when it is not) and whether the
 /// memory of new requests knows that it was sent home.
+///
+/// A pin to a node that is `Down` holds nobody: something new gets another pin in its place.
 #[inline(always)]
 pub fn choose<F: Fleet>(
     fleet: &F,
@@ -293,15 +296,19 @@ pub fn choose<F: Fleet>(
     let generation = turnout as u32 & 1;
     let home = fleet.home(generation, slot);
     let stays = standing == Standing::Existing || remembered;
-    let mut moves = false;
+    let mut moves = pinned != NO_NODE && standing != Standing::Existing;
+    let mut fallback = home;
     if turnout & Turnout::DRAINING != 0 {
         let old = fleet.home(generation ^ 1, slot);
         if old != home {
-            if stays && is_live(old) {
-                return Choice::plain(old, Reason::OldTable);
+            if is_live(old) {
+                if stays {
+                    return Choice::plain(old, Reason::OldTable);
+                }
+                fallback = old;
             }
             // In-dialog requests will go by the old table: the call must be found all the same.
-            moves = !stays;
+            moves |= !stays;
         }
     }
     let home_fitness = fleet.fitness(home, standing, reference);
@@ -310,7 +317,7 @@ pub fn choose<F: Fleet>(
             node: home,
             reason: Reason::Home,
             pin: moves,
-            fallback: home,
+            fallback,
         };
     }
     if home_fitness == Fitness::Live && stays {
@@ -327,12 +334,17 @@ pub fn choose<F: Fleet>(
     let found = fleet.search(key, generation, home, standing, reference);
     if home_fitness == Fitness::Live {
         return match found.best {
-            NO_NODE => Choice::plain(home, Reason::Overflow),
+            NO_NODE => Choice {
+                node: home,
+                reason: Reason::Overflow,
+                pin: moves,
+                fallback,
+            },
             node => Choice {
                 node,
                 reason: Reason::HomeUnwilling,
                 pin: true,
-                fallback: home,
+                fallback,
             },
         };
     }
@@ -359,7 +371,7 @@ pub struct Found {
     pub first: u16,
     /// Of the first two willing nodes the one with more headroom.
     pub best: u16,
-    /// A node that is live, but unwilling.
+    /// The first node that is live, but unwilling.
     pub live: u16,
 }
 
@@ -468,7 +480,8 @@ impl<F: Fleet> Walk<'_, F> {
                     self.second = candidate;
                     return ControlFlow::Break(());
                 }
-                Fitness::Live => self.live = candidate,
+                Fitness::Live if self.live == NO_NODE => self.live = candidate,
+                Fitness::Live => {}
                 Fitness::Out => {}
             }
         }

@@ -25,7 +25,8 @@ use crate::shared;
 use crate::siphash::SipKey;
 use crate::{Address, REASON_SLOTS};
 
-/// Version of everything in this module; part of the path that the maps are pinned under.
+/// Version of everything in this module, and of what the values mean; part of the path that the maps
+/// are pinned under. It stays 1 until the first release.
 pub const LAYOUT_VERSION: u32 = 1;
 
 /// Node ids are 1 to `MAX_NODES - 1`; 0 is none.
@@ -332,8 +333,9 @@ shared! {
         pub packets: u64,
         /// Bytes, link headers included.
         pub bytes: u64,
-        /// New calls: INVITEs not seen within the last 64 seconds. So a later re-INVITE counts as one:
-        /// that costs headroom until the node's next beacon, not a call.
+        /// New calls: INVITEs that the memory of new requests does not know. A re-INVITE more than an
+        /// epoch later counts as one, and so does a retransmission across an epoch's end: that costs
+        /// headroom until the node's next beacon, not a call.
         pub started: u64,
         /// Pins made to it.
         pub pinned: u64,

@@ -10,12 +10,16 @@
 //! What is remembered stays so for one to two epochs. A request is three bits of one word (a blocked
 //! Bloom filter): it is known when all three are set.
 //!
-//! **What a collision can do.** Nothing is ever forgotten for want of room. But a new call whose bits
-//! others have set is taken for a retransmission while its home is unwilling: it is sent home, like
-//! all that follows in its dialog, and home's redirect server decides. With as many new calls in the
-//! last two epochs as here, this is the fate of so many of the new calls of an *unwilling* home
-//! (willing homes never ask): 100,000: 1 in 225; 250,000, which is 2,000 a second: 1 in 34. Two CPUs
-//! that set bits of one word within the same nanoseconds may lose one's.
+//! **What a collision can do.** Nothing is ever forgotten for want of room. But a new request whose
+//! bits others have set is taken for a retransmission while its home is unwilling, or while the tables
+//! change: it is sent home (to the old home), like all that follows in its dialog, and home's redirect
+//! server decides. With as many requests remembered in two epochs as here, this is the fate of so many
+//! of those new requests: 100,000: 1 in 225; 250,000: 1 in 34. All requests that may start something
+//! count, keep-alive OPTIONS too; 2,000 a second are 250,000 at 250 ticks a second. What is known
+//! already is not remembered again where the memory was asked, so nothing is known for ever.
+//!
+//! Two CPUs that set bits of one word within the same nanoseconds may lose one's; userspace, which does
+//! the same by two system calls for deferred datagrams, may undo what the program did in between.
 //!
 //! 256 KiB an epoch, so that it stays in a core's cache beside the table; see ARCHITECTURE.md for what
 //! larger entries cost.

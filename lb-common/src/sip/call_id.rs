@@ -7,7 +7,7 @@ use super::word::{below, likely_below, lowest, place_of};
 use crate::siphash::{SipHash13, SipKey};
 use crate::{BLOCK, Reason, Window};
 
-/// Longest Call-ID that is read, in bytes. Longer ones are steered in userspace.
+/// Bytes from which on a Call-ID is too long to be read here, and steered in userspace.
 ///
 /// The longest of RFC 4475 has 137, usual ones have 20 to 70.
 pub const MAX_CALL_ID: u32 = 256;
@@ -119,7 +119,7 @@ fn check_end<W: Window>(message: W, end: u32) -> Result<(), Reason> {
         _ => Err(match word as u8 {
             b'\r' => Reason::BareCarriageReturn,
             b'\n' => Reason::BareLineFeed,
-            END => Reason::Truncated,
+            END if message.byte(at).is_none() => Reason::Truncated,
             0x21.. => Reason::OddCallId,
             _ => Reason::ControlCharacter,
         }),

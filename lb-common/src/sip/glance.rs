@@ -19,7 +19,7 @@ const MAX_BLOCKS: u32 = 1_472 / BLOCK;
 pub enum Glance {
     /// Where the Call-ID's name ends.
     Name(u32),
-    /// Where to read on: the message's start, or a line end.
+    /// Where to read on: any place but the inside of a line end.
     Unsure(u32),
 }
 

@@ -21,7 +21,7 @@ impl Budget {
 }
 
 /// Shows the start of every header line from `from` on to `look`, until it finds the header it looks
-/// for, and returns where that header's name ends. `from` is the message's `start`, or a line end.
+/// for, and returns where that header's name ends. `from` is any place but the inside of a line end.
 ///
 /// `look` gets the line's first six bytes (little-endian, zero above them) and its offset, and answers
 /// with the length of the name.

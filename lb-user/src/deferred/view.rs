@@ -7,7 +7,7 @@ use std::cell::OnceCell;
 use std::net::SocketAddr;
 
 use lb_common::choose::Fleet;
-use lb_common::maps::{MAX_NODES, NO_NODE, Node, NodeStatus, Pin, Settings, StatusPlane};
+use lb_common::maps::{Counts, MAX_NODES, NO_NODE, Node, NodeStatus, Pin, Settings, StatusPlane};
 
 use super::steer::{Records, Steering, steer};
 use crate::plane::maps::Insertion;
@@ -33,6 +33,7 @@ struct View<'a> {
     plane: StatusPlane,
     now: u64,
     nodes: Vec<OnceCell<Option<(Node, NodeStatus)>>>,
+    counts: OnceCell<Option<Counts>>,
 }
 
 impl<'a> View<'a> {
@@ -43,6 +44,7 @@ impl<'a> View<'a> {
             plane: maps.plane_status()?,
             now,
             nodes: vec![OnceCell::new(); MAX_NODES as usize],
+            counts: OnceCell::new(),
         })
     }
 
@@ -79,13 +81,11 @@ impl Fleet for View<'_> {
     }
 
     fn started(&self, id: u16) -> u64 {
-        let counts = self.maps.counts().ok();
-        counts.map_or(0, |counts| {
-            counts
-                .nodes
-                .get(usize::from(id))
-                .map_or(0, |node| node.started)
-        })
+        let counts = self.counts.get_or_init(|| self.maps.counts().ok());
+        let node = counts
+            .as_ref()
+            .and_then(|counts| counts.nodes.get(usize::from(id)));
+        node.map_or(0, |node| node.started)
     }
 }
 
