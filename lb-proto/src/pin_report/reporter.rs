@@ -109,20 +109,40 @@ impl Reporter {
     /// # Errors
     /// [`LbError`] for the first address that is wrong.
     pub fn new(signer: Signer, lbs: &[SocketAddr]) -> Result<Self, LbError> {
-        let lbs = peers::check(lbs)?;
-        if lbs.len() > MOST_LBS {
-            return Err(LbError::TooMany(lbs.len()));
-        }
-        Ok(Self {
+        let mut reporter = Self::to_nobody(signer);
+        reporter.set_lbs(lbs)?;
+        Ok(reporter)
+    }
+
+    /// One without LBs: every report is over at once.
+    pub fn to_nobody(signer: Signer) -> Self {
+        Self {
             signer,
-            lbs,
+            lbs: Vec::new(),
             sequence: 0,
             open: BTreeMap::new(),
             calls: BTreeMap::new(),
             timers: BTreeSet::new(),
             ready: VecDeque::new(),
             outcomes: VecDeque::new(),
-        })
+        }
+    }
+
+    /// Tells others from now on. What is under way is over, as if its time were up.
+    ///
+    /// # Errors
+    /// [`LbError`] for the first address that is wrong; nothing has changed.
+    pub fn set_lbs(&mut self, lbs: &[SocketAddr]) -> Result<(), LbError> {
+        let lbs = peers::check(lbs)?;
+        if lbs.len() > MOST_LBS {
+            return Err(LbError::TooMany(lbs.len()));
+        }
+        while let Some((sequence, open)) = self.open.first_key_value() {
+            let lbs = open.missing.count_ones();
+            self.finish(*sequence, Outcome::TimedOut { lbs });
+        }
+        self.lbs = lbs;
+        Ok(())
     }
 
     /// Signs with another key from now on, also what was begun under the old one.
