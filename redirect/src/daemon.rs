@@ -24,6 +24,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 /// Questions that wait for the task. More askers than this wait to put theirs.
@@ -45,9 +46,10 @@ impl Asker {
     }
 }
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM or SIGINT. SIGHUP reads the key file again.
 pub(crate) async fn run(config: Config, keys: KeyRing) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals().context("cannot take over signals")?;
+    let hangups = signal(SignalKind::hangup()).context("cannot take over SIGHUP")?;
     let (asker, questions) = mpsc::channel(QUESTIONS);
     let asker = Asker(asker);
     // First all that may fail for want of a resource, so that no epoch is spent on it.
@@ -72,7 +74,7 @@ pub(crate) async fn run(config: Config, keys: KeyRing) -> anyhow::Result<()> {
         "serving"
     );
     systemd::ready(&daemon.node.summary());
-    daemon.serve(questions, shutdown).await;
+    daemon.serve(questions, hangups, shutdown).await;
     systemd::stopping();
     daemon.stop().await;
     Ok(())
@@ -93,8 +95,12 @@ struct Daemon {
     server: SocketAddr,
     sockets: Sockets,
     state_dir: PathBuf,
+    /// The key file.
+    keys: PathBuf,
     /// The epoch on the disk.
     kept_epoch: u32,
+    /// Keeping the next one has failed, which was said.
+    is_keeping_hard: bool,
     /// When to look up the own addresses again.
     look_at: Duration,
     /// Whether the last beacon went out, for each group.
@@ -114,7 +120,7 @@ impl Daemon {
             Prober::Trusting
         };
         let epoch = epoch::begin(&config.state_dir)?;
-        let node = Node::new(
+        let mut node = Node::new(
             config,
             keys,
             epoch,
@@ -122,6 +128,7 @@ impl Daemon {
             clock.now(),
             seed()?,
         );
+        node.set_lbs(&config.lb.status)?;
         Ok(Self {
             look_at: clock.now() + LOOK_AT_ADDRESSES,
             clock,
@@ -130,33 +137,36 @@ impl Daemon {
             server,
             sockets,
             state_dir: config.state_dir.clone(),
+            keys: config.keys.clone(),
             kept_epoch: epoch,
-            is_sending: vec![true; config.beacon.groups.len()],
+            is_keeping_hard: false,
+            is_sending: vec![true; Sockets::group_count(&config.beacon)],
         })
     }
 
     async fn serve(
         &mut self,
         mut questions: mpsc::Receiver<oneshot::Sender<Report>>,
+        mut hangups: Signal,
         mut shutdown: Shutdown,
     ) {
         loop {
             self.advance().await;
-            let timeouts = [self.node.next_timeout(), self.prober.next_timeout()];
-            let timeout = timeouts
-                .into_iter()
-                .flatten()
-                .fold(self.look_at, Duration::min);
+            let due = self.node.next_timeout(self.clock.now()).min(self.look_at);
+            let timeout = self
+                .prober
+                .next_timeout()
+                .map_or(due, |probe| probe.min(due));
             tokio::select! {
                 () = shutdown.requested() => return,
+                _ = hangups.recv() => self.reload_keys(),
                 () = tokio::time::sleep_until(self.clock.instant(timeout)) => {}
                 () = self.prober.listen(&self.clock) => {}
                 received = self.sockets.receive() => match received {
                     Ok(datagram) => {
-                        let (group, from) = (datagram.group, datagram.from);
-                        let answer = self.node.receive(self.clock.now(), datagram.bytes);
-                        if let Some(beacon) = answer {
-                            self.answer(group, from, beacon).await;
+                        let (now, from) = (self.clock.now(), datagram.from);
+                        if let Some(answer) = self.node.receive(now, from.ip(), datagram.bytes) {
+                            self.answer(from, answer).await;
                         }
                     }
                     // News of a datagram sent earlier (its receiver is gone, say): nothing to do.
@@ -166,6 +176,21 @@ impl Daemon {
                     // Who asked may have lost patience meanwhile.
                     let _ = answer.send(self.report());
                 }
+            }
+        }
+    }
+
+    /// Another key file, all of it or none.
+    fn reload_keys(&mut self) {
+        match lb_net::keys::read(&self.keys) {
+            Ok(keys) => {
+                let sending = keys.sending().id;
+                self.node.set_keys(keys);
+                tracing::info!(sending, "read the key file again");
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "the key file is wrong: the keys stay as they were");
             }
         }
     }
@@ -194,6 +219,12 @@ impl Daemon {
         while let Some((group, beacon)) = self.node.poll_transmit(self.clock.now()) {
             self.announce(group, beacon).await;
         }
+        while let Some((lb, report)) = self.node.poll_report(self.clock.now()) {
+            if let Err(error) = self.sockets.send(lb, &report).await {
+                tracing::debug!(%error, %lb, "cannot report a call");
+            }
+        }
+        while self.node.poll_reported(self.clock.now()).is_some() {}
     }
 
     /// Sends each group its beacon.
@@ -206,12 +237,15 @@ impl Daemon {
     async fn announce(&mut self, group: usize, beacon: BeaconBytes) {
         self.keep_epoch();
         let sent = self.sockets.announce(group, &beacon).await;
-        self.node.sent.beacons += u64::from(sent.is_ok());
+        if sent.is_ok() {
+            self.node.note_sent(&beacon);
+        }
         self.note(group, sent);
     }
 
-    async fn answer(&mut self, group: usize, to: SocketAddr, beacon: BeaconBytes) {
-        match self.sockets.send(group, to, &beacon).await {
+    async fn answer(&mut self, to: SocketAddr, answer: BeaconBytes) {
+        self.keep_epoch();
+        match self.sockets.send(to, &answer).await {
             Ok(()) => self.node.sent.answers += 1,
             Err(error) => {
                 tracing::debug!(%error, %to, "cannot answer a query");
@@ -237,7 +271,8 @@ impl Daemon {
         }
     }
 
-    /// Sequence numbers run out after years, and a new epoch begins: it is kept like the first.
+    /// A new epoch is kept before anything of it goes out. There is one when a greater one is held of
+    /// this node by others, and when sequence numbers have run out, after years.
     fn keep_epoch(&mut self) {
         let epoch = self.node.epoch();
         if epoch == self.kept_epoch {
@@ -245,8 +280,12 @@ impl Daemon {
         }
         match epoch::keep(&self.state_dir, epoch) {
             Ok(()) => self.kept_epoch = epoch,
-            // Still good until the next boot, which goes by the clock.
-            Err(error) => tracing::error!(%error, "cannot keep the new epoch"),
+            // Still good until the next boot, which goes by the clock, or asks again.
+            Err(error) if !self.is_keeping_hard => {
+                tracing::error!(%error, "cannot keep the new epoch");
+                self.is_keeping_hard = true;
+            }
+            Err(_) => {}
         }
     }
 

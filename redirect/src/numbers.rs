@@ -42,6 +42,24 @@ pub(crate) fn render(report: &Report) -> String {
     .sample(&[("what", "beacon")], report.sent.beacons)
     .sample(&[("what", "answer")], report.sent.answers)
     .sample(&[("what", "failed")], report.sent.failed);
+    page.family(
+        "pointsman_redirect_probes_total",
+        Counter,
+        "Questions whether this node's stamps are new enough.",
+    )
+    .sample(&[], report.sent.probes);
+    page.family(
+        "pointsman_redirect_pin_reports_total",
+        Counter,
+        "Reports of calls away from home, repetitions among them.",
+    )
+    .sample(&[], report.sent.reports);
+    page.family(
+        "pointsman_redirect_pin_reports_failed_total",
+        Counter,
+        "Calls away from home that not every controller has a pin for.",
+    )
+    .sample(&[], report.sent.report_failures);
     let mut refused = page.family(
         "pointsman_redirect_refused_total",
         Counter,
