@@ -108,7 +108,7 @@ pub fn finish_drain(maps: &Maps, plan: &Plan) -> Result<(), AccessError> {
 /// # Errors
 /// [`AccessError`].
 pub fn is_draining(maps: &Maps) -> Result<bool, AccessError> {
-    Ok(maps.turnout()?.word & Turnout::DRAINING != 0)
+    Ok(maps.turnout()?.is_draining())
 }
 
 fn remove_leaving(maps: &Maps, plan: &Plan) -> Result<(), AccessError> {

@@ -45,9 +45,9 @@ fn of_the_tests_package(repo: &Repo, program: &str, args: &[OsString]) -> Result
             bail!("{program} makes network namespaces and loads BPF programs: run it as root");
         }
         setup::lab()?;
+        build::bpf_up_to_date(repo)?;
+        build::programs(repo, Profile::Release)?;
     }
-    build::bpf_up_to_date(repo)?;
-    build::programs(repo, Profile::Release)?;
     let mut cargo = command::cargo_compiling(repo, "run");
     cargo
         .args([

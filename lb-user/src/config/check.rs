@@ -231,6 +231,14 @@ impl Checker {
             let (span, vip) = (vip.span(), vip.get_ref());
             let address = *vip.address.get_ref();
             self.unicast(&vip.address, "a VIP");
+            if address.is_loopback() {
+                let what = format!("{address} never leaves a machine");
+                self.wrong(
+                    vip.address.span(),
+                    what,
+                    "write an address that the switch can send to",
+                );
+            }
             if nodes.iter().any(|node| *node.address.get_ref() == address) {
                 let what = format!("{address} is a node's address too");
                 let help = "the VIP is what the switch sends to; a node has an address of its own \

@@ -158,6 +158,7 @@ fn every_rule_is_kept() {
         ("cluster = 1\n", "", "missing field `cluster`"),
         ("cluster = 1", "cluster = ", "2:11:"),
         ("192.0.2.10", "192.0.2.300", "9:11:"),
+        ("192.0.2.10", "127.0.0.1", "9:11: 127.0.0.1 never leaves"),
         ("id = 1", "id = 1\nid = 2", "12:1: duplicate key"),
         // Sections that must be there.
         ("[[vip]]\naddress = \"192.0.2.10\"\n", "", "no [[vip]]"),

@@ -150,7 +150,7 @@ impl Reading {
 
     /// Whether an old table still keeps its dialogs.
     pub fn is_changing(&self) -> bool {
-        self.turnout.word & Turnout::DRAINING != 0
+        self.turnout.is_draining()
     }
 
     /// How long ago a moment was; `None` for never.
