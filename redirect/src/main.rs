@@ -24,6 +24,7 @@ mod numbers;
 mod options;
 mod prober;
 mod report;
+mod server;
 mod sockets;
 mod table;
 
