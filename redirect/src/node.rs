@@ -9,6 +9,8 @@
 //! | overloaded | `Busy` | a 503: no new calls, but everything else still goes there |
 //! | dead | a last one that drains, then none | liveness must come from the path that serves calls |
 
+mod admit;
+
 use crate::config::Config;
 use crate::health::Verdict;
 use crate::report::{self, Plane, Report, Sent, SipServer};
@@ -53,7 +55,7 @@ impl Node {
             epoch,
             key: keys.sending(),
             sip_port: config.sip.server.port(),
-            redirect_port: 0,
+            redirect_port: config.sip.redirect_address().map_or(0, |own| own.port()),
             address_v4,
             address_v6,
         };

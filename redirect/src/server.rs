@@ -57,6 +57,7 @@ use lb_sip::dialog::table::{self, DialogTable};
 use lb_sip::headers::Via;
 use lb_sip::{Message, Method, SipUri, Verdict, validate};
 use record::Drain;
+use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -96,7 +97,8 @@ pub(crate) enum Output {
 }
 
 /// How a call is offered to another node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Mode {
     /// That node is handed the INVITE, and answers 302 itself (seed 1, claim 5).
     #[default]
@@ -106,7 +108,8 @@ pub(crate) enum Mode {
 }
 
 /// What becomes of a call that this node does not take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Overflow {
     /// Its caller is sent to another node.
     #[default]
