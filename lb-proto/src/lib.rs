@@ -9,12 +9,14 @@
 //! - [`status`]: who is there, and who takes calls.
 //! - [`admission`]: whether this node takes a call, and the slots that it holds for calls.
 //! - [`offer`]: which other node is offered a call that this one does not take.
+//! - [`pin_report`]: how the LBs learn that a call lives away from its home.
 //! - [`call`]: by what name these know a call.
 
 pub mod admission;
 pub mod call;
 pub mod keys;
 pub mod offer;
+pub mod pin_report;
 mod random;
 pub mod status;
 pub mod table;

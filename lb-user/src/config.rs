@@ -59,8 +59,12 @@ pub struct Config {
 /// Where nodes' beacons come, and how their absence is judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// The groups that nodes multicast to. Empty only when every node is silent.
+    /// The groups that nodes multicast to. Empty when every node is silent, or has this machine's
+    /// `addresses` in its list of peers.
     pub groups: Vec<IpAddr>,
+    /// Addresses of this machine that nodes send beacons and pin reports to, besides those that
+    /// datagrams to the nodes go out from.
+    pub addresses: Vec<IpAddr>,
     /// The UDP port, of the groups and of queries.
     pub port: u16,
     /// Period, hold time and the rest.

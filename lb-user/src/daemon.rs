@@ -22,6 +22,7 @@ use lb_net::{metrics, systemd};
 use lb_proto::keys::KeyRing;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::apply;
 use crate::config::Config;
@@ -33,7 +34,7 @@ use crate::plan::Plan;
 use crate::plane::attach::Attached;
 use crate::plane::clock::Clock;
 use crate::plane::{LoadOptions, Maps, Plane, Site};
-use crate::status::{StatusCounts, StatusTask};
+use crate::status::{Roster, StatusCounts, StatusTask};
 
 /// What the daemon knows beyond the maps, for whoever reports on it.
 #[derive(Clone)]
@@ -82,6 +83,7 @@ struct Daemon {
     own: BTreeSet<IpAddr>,
     status: StatusTask,
     status_counts: Arc<StatusCounts>,
+    roster: watch::Sender<Roster>,
     deferred: Deferred,
     neighbours: Neighbours,
     watch: Watch,
@@ -139,9 +141,10 @@ async fn start(path: &Path) -> anyhow::Result<Daemon> {
     neighbours.survey()?;
 
     let status_counts = Arc::new(StatusCounts::default());
+    let (roster, changes) = watch::channel(Roster::of(config, &intent.keys));
     let status = StatusTask::open(
         config,
-        &intent.keys,
+        changes,
         maps.clone(),
         clock.clone(),
         status_counts.clone(),
@@ -167,6 +170,7 @@ async fn start(path: &Path) -> anyhow::Result<Daemon> {
         own,
         status,
         status_counts,
+        roster,
         deferred,
         neighbours,
         watch,

@@ -106,9 +106,11 @@ impl Plan {
 /// and port the first counts.
 pub fn services(config: &Config, own: &BTreeSet<IpAddr>) -> Vec<Service> {
     let sip = config.vips.iter().map(|vip| (*vip, VipUse::Sip));
-    let has_status = !config.status.groups.is_empty();
+    let status = &config.status;
+    let has_status = !(status.groups.is_empty() && status.addresses.is_empty());
     let own = own.iter().filter(|_| has_status).take(MAX_OWN);
-    let status = config.status.groups.iter().chain(own).map(|address| {
+    let named = status.groups.iter().chain(&status.addresses);
+    let status = named.chain(own).map(|address| {
         (
             SocketAddr::new(*address, config.status.port),
             VipUse::Status,

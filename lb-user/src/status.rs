@@ -6,32 +6,40 @@
 //! the program alone waits for ten periods, and makes nodes that flap wait before they are `Up`
 //! again. It speaks to the program through `down_at` and `blocked_until` of `NODES`.
 //!
+//! It also pins the calls that nodes have taken away from their homes ([`pin_away`]), and tells nodes
+//! that come back with an epoch that is too old which one is held of them.
+//!
 //! Beacons reach the sockets here only after the program has verified them; they are verified again,
 //! because on other interfaces there is no program.
 
+mod away;
+mod counts;
+mod ear;
+mod sockets;
+
 use std::collections::BTreeMap;
-use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
 use lb_common::beacon::BEACON_LEN;
 use lb_common::maps::Node;
-use lb_net::interface::{Interface, InterfaceError};
-use lb_net::multicast::{self, MulticastError};
+use lb_net::interface::InterfaceError;
+use lb_net::multicast::MulticastError;
 use lb_proto::keys::KeyRing;
 use lb_proto::status::judge::{Action, Judge};
-use lb_proto::status::map::{AvailabilityMap, Membership};
 use lb_proto::status::query::Query;
-use tokio::net::UdpSocket;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use crate::config::{Config, NodeConfig};
+use crate::config::Config;
 use crate::plane::clock::Clock;
 use crate::plane::{AccessError, Maps};
+pub use away::pin_away;
+pub use counts::{Reported, StatusCounts};
+use ear::{Ear, Heard};
+use sockets::Sockets;
 
 /// A status datagram is as long as a beacon; longer ones are cut off and refused.
 const BUFFER: usize = BEACON_LEN as usize + 1;
@@ -53,117 +61,22 @@ pub enum StatusError {
     Random(#[source] io::Error),
 }
 
-/// What the status task has seen, for `/metrics`.
-#[derive(Debug, Default)]
-pub struct StatusCounts {
-    is_plane_broken: AtomicBool,
-    accepted: AtomicU64,
-    refused: AtomicU64,
-    queries: AtomicU64,
-    downs: AtomicU64,
-    stalls: AtomicU64,
+/// Who is judged, and whom to believe. Changes lose nothing of what is known of those that stay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roster {
+    /// The keys that are good.
+    pub keys: KeyRing,
+    /// The nodes that send beacons, and where they are reached.
+    pub nodes: BTreeMap<u16, IpAddr>,
 }
 
-macro_rules! counts {
-    ($($(#[$doc:meta])+ $name:ident,)+) => {
-        $($(#[$doc])+
-        pub fn $name(&self) -> u64 {
-            self.$name.load(Ordering::Relaxed)
-        })+
-    };
-}
-
-impl StatusCounts {
-    /// Whether nobody at all is heard: staleness is ignored, and somebody should look.
-    pub fn is_plane_broken(&self) -> bool {
-        self.is_plane_broken.load(Ordering::Relaxed)
-    }
-
-    counts! {
-        /// Beacons that userspace took.
-        accepted,
-        /// Datagrams on the status port that userspace refused.
-        refused,
-        /// Questions asked of silent nodes.
-        queries,
-        /// Times that a node was declared `Down`.
-        downs,
-        /// Times that this process itself did not run for so long that it could not judge others.
-        stalls,
-    }
-}
-
-fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
-}
-
-/// The sockets of the status plane.
-struct Sockets {
-    /// One for each group and interface.
-    listeners: Vec<UdpSocket>,
-    /// One for each family; they also hear the answers.
-    speakers: Vec<UdpSocket>,
-}
-
-impl Sockets {
-    fn open(config: &Config) -> Result<Self, StatusError> {
-        let interfaces: Vec<Interface> = config
-            .interfaces
-            .iter()
-            .map(|wanted| Interface::find(&wanted.name))
-            .collect::<Result<_, _>>()?;
-        let (groups, port) = (&config.status.groups, config.status.port);
-        let mut listeners = Vec::new();
-        for interface in &interfaces {
-            for group in groups {
-                listeners.push(multicast::listen(*group, port, interface)?);
-            }
-        }
-        let mut speakers = Vec::new();
-        let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
-        for local in any {
-            let is_needed = config
-                .speaking_nodes()
-                .any(|node| node.address.is_ipv4() == local.is_ipv4());
-            if let Some(interface) = interfaces.first().filter(|_| is_needed) {
-                speakers.push(multicast::speak(local, port, interface)?);
-            }
-        }
-        Ok(Self {
-            listeners,
-            speakers,
-        })
-    }
-
-    fn all(&self) -> impl Iterator<Item = &UdpSocket> {
-        self.listeners.iter().chain(&self.speakers)
-    }
-
-    /// Waits until one of them has something.
-    async fn readable(&self) {
-        poll_fn(|context| {
-            // All are polled, so that all wake this task.
-            let ready = self
-                .all()
-                .filter(|socket| socket.poll_recv_ready(context).is_ready());
-            if ready.count() > 0 {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        })
-        .await;
-    }
-
-    fn send(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
-        let is_fit = |socket: &&UdpSocket| {
-            socket
-                .local_addr()
-                .is_ok_and(|local| local.is_ipv4() == to.is_ipv4())
-        };
-        match self.speakers.iter().find(is_fit) {
-            Some(speaker) => speaker.try_send_to(bytes, to).map(drop),
-            None => Err(io::ErrorKind::AddrNotAvailable.into()),
+impl Roster {
+    /// What a configuration says.
+    pub fn of(config: &Config, keys: &KeyRing) -> Self {
+        let nodes = config.speaking_nodes();
+        Self {
+            keys: keys.clone(),
+            nodes: nodes.map(|node| (node.id, node.address)).collect(),
         }
     }
 }
@@ -178,55 +91,66 @@ pub struct StatusTask {
     counts: Arc<StatusCounts>,
     sockets: Sockets,
     origin: Instant,
-    keys: KeyRing,
+    changes: watch::Receiver<Roster>,
+    roster: Roster,
     cluster: u32,
     port: u16,
-    addresses: BTreeMap<u16, IpAddr>,
-    map: AvailabilityMap,
+    ear: Ear,
     judge: Judge,
 }
 
 impl StatusTask {
     /// Opens the sockets and takes over what an earlier controller has said of nodes. Needs a tokio
-    /// runtime around it.
+    /// runtime around it. `changes` has the first roster, and brings others.
     ///
     /// # Errors
     /// [`StatusError`].
     pub fn open(
         config: &Config,
-        keys: &KeyRing,
+        mut changes: watch::Receiver<Roster>,
         maps: Arc<Maps>,
         clock: Arc<Clock>,
         counts: Arc<StatusCounts>,
     ) -> Result<Self, StatusError> {
         let timing = config.status.timing;
         let seed = lb_net::random::seed().map_err(StatusError::Random)?;
+        let sockets = Sockets::open(config)?;
+        let roster = changes.borrow_and_update().clone();
+        let cluster = config.cluster;
+        let ear = Ear::new(
+            (cluster, &roster.keys),
+            timing,
+            maps.clone(),
+            clock.clone(),
+            counts.clone(),
+        );
         let mut task = Self {
             maps,
             clock,
             counts,
-            sockets: Sockets::open(config)?,
+            sockets,
             origin: Instant::now(),
-            keys: keys.clone(),
-            cluster: config.cluster,
+            changes,
+            cluster,
             port: config.status.port,
-            addresses: addresses(config.speaking_nodes()),
-            map: AvailabilityMap::new(
-                config.cluster,
-                keys.beacons().to_vec(),
-                timing,
-                Membership::Configured,
-            ),
+            roster: roster.clone(),
+            ear,
             judge: Judge::new(timing, Duration::ZERO, seed),
         };
-        let ids: Vec<u16> = task.addresses.keys().copied().collect();
-        task.map.configure(&ids);
-        task.judge.configure(Duration::ZERO, &ids);
-        task.counts.is_plane_broken.store(false, Ordering::Relaxed);
-        for id in ids {
+        task.follow(roster);
+        task.counts.set_plane_broken(false);
+        for id in task.roster.nodes.clone().into_keys() {
             task.take_over(id);
         }
         Ok(task)
+    }
+
+    /// Goes by another roster from now on.
+    fn follow(&mut self, roster: Roster) {
+        let ids: Vec<u16> = roster.nodes.keys().copied().collect();
+        self.ear.follow(&roster);
+        self.judge.configure(self.now(), &ids);
+        self.roster = roster;
     }
 
     /// A node that an earlier controller has declared `Down` is so until it has shown otherwise.
@@ -251,7 +175,9 @@ impl StatusTask {
     /// Serves until the future is dropped; what the program was told stays.
     pub async fn run(mut self) {
         let mut buffer = [0; BUFFER];
+        let mut may_reload = true;
         loop {
+            self.ear.woke(self.origin.elapsed());
             let is_drained = self.listen(&mut buffer);
             if is_drained {
                 self.judge();
@@ -260,6 +186,11 @@ impl StatusTask {
             tokio::select! {
                 () = sleep_until(timeout) => {}
                 () = self.sockets.readable() => {}
+                changed = self.changes.changed(), if may_reload => {
+                    may_reload = changed.is_ok();
+                    let roster = self.changes.borrow_and_update().clone();
+                    self.follow(roster);
+                }
             }
         }
     }
@@ -272,14 +203,16 @@ impl StatusTask {
             let mut read = 0;
             loop {
                 match socket.try_recv_from(buffer) {
-                    Ok((len, _from)) => {
+                    Ok((len, from)) => {
                         let bytes = buffer.get(..len).unwrap_or_default();
-                        match self.map.receive(now, bytes) {
-                            Ok(beacon) => {
-                                self.judge.heard(now, beacon.node);
-                                count(&self.counts.accepted);
+                        match self.ear.take(now, bytes, from) {
+                            Heard::Beacon(node, _) => self.judge.heard(now, node),
+                            Heard::Answer(answer) => {
+                                if let Err(error) = self.sockets.send(&answer, from) {
+                                    tracing::debug!(%from, %error, "cannot answer");
+                                }
                             }
-                            Err(_reason) => count(&self.counts.refused),
+                            Heard::Nothing => {}
                         }
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -306,18 +239,18 @@ impl StatusTask {
                 } => self.declare_down(node, blocked_until),
                 Action::Up { node } => self.declare_up(node),
                 Action::PlaneBroken => {
-                    self.counts.is_plane_broken.store(true, Ordering::Relaxed);
+                    self.counts.set_plane_broken(true);
                     tracing::error!(
                         "no node is heard at all: the status plane is broken (multicast? the key \
                          file? the port?); staleness is ignored until somebody is heard"
                     );
                 }
                 Action::PlaneMended => {
-                    self.counts.is_plane_broken.store(false, Ordering::Relaxed);
+                    self.counts.set_plane_broken(false);
                     tracing::info!("nodes are heard again");
                 }
                 Action::Stalled(gap) => {
-                    count(&self.counts.stalls);
+                    self.counts.count_stall();
                     let gap_ms = gap.as_millis() as u64;
                     tracing::warn!(gap_ms, "this process did not run: nobody is judged by it");
                 }
@@ -326,17 +259,17 @@ impl StatusTask {
     }
 
     fn ask(&self, node: u16, nonce: u64) {
-        let Some(address) = self.addresses.get(&node) else {
+        let Some(address) = self.roster.nodes.get(&node) else {
             return;
         };
-        let key = self.keys.sending();
+        let key = self.roster.keys.sending();
         let query = Query {
             cluster: self.cluster,
             node,
             key_id: key.id,
             nonce,
         };
-        count(&self.counts.queries);
+        self.counts.count_query();
         let to = SocketAddr::new(*address, self.port);
         if let Err(error) = self.sockets.send(&query.write(key.key), to) {
             tracing::debug!(node, %error, "cannot ask");
@@ -344,7 +277,7 @@ impl StatusTask {
     }
 
     fn declare_down(&self, id: u16, blocked_until: Duration) {
-        count(&self.counts.downs);
+        self.counts.count_down();
         let now = self.clock.now();
         let wait = blocked_until.saturating_sub(self.now());
         let result = self.change(id, |node| Node {
@@ -376,10 +309,6 @@ impl StatusTask {
     fn change(&self, id: u16, change: impl FnOnce(Node) -> Node) -> Result<(), AccessError> {
         self.maps.set_node(id, change(self.maps.node(id)?))
     }
-}
-
-fn addresses<'a>(nodes: impl Iterator<Item = &'a NodeConfig>) -> BTreeMap<u16, IpAddr> {
-    nodes.map(|node| (node.id, node.address)).collect()
 }
 
 fn report(id: u16, error: &AccessError) {

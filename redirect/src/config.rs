@@ -7,6 +7,7 @@ use crate::server::{Mode, Overflow};
 use lb_proto::admission::Limits;
 use lb_proto::admission::pressure::{Share, Threshold};
 use lb_proto::admission::rate::Rate;
+use lb_proto::pin_report::{LbError, MOST_LBS};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use std::fs;
@@ -37,6 +38,8 @@ pub(crate) struct Config {
     pub sip: Sip,
     pub capacity: Capacity,
     #[serde(default)]
+    pub lb: Lb,
+    #[serde(default)]
     pub admin: Admin,
     pub metrics: Option<Metrics>,
 }
@@ -45,9 +48,12 @@ pub(crate) struct Config {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Beacon {
-    /// One group, or one of each family.
-    #[serde(deserialize_with = "groups")]
+    /// One group, or one of each family. None only when there are peers.
+    #[serde(default, deserialize_with = "groups")]
     pub groups: Vec<IpAddr>,
+    /// Controllers and nodes that are sent beacons one by one, where multicast is not to be had.
+    #[serde(default, deserialize_with = "peers")]
+    pub peers: Vec<SocketAddr>,
     #[serde(deserialize_with = "port")]
     pub port: u16,
     /// Where the groups are joined and sent to.
@@ -102,6 +108,15 @@ impl Sip {
         let first = self.listen.first()?;
         Some(self.advertise.unwrap_or(*first))
     }
+}
+
+/// Whom it tells of calls that it takes away from their homes.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Lb {
+    /// The controllers' status ports.
+    #[serde(default, deserialize_with = "lbs")]
+    pub status: Vec<SocketAddr>,
 }
 
 /// What the node can bear.
@@ -205,14 +220,23 @@ fn beacon<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Beacon, D::Error
             beacon.hold_periods, beacon.down_periods
         )));
     }
-    let has_group = |is_v4| beacon.groups.iter().any(|group| group.is_ipv4() == is_v4);
+    if beacon.groups.is_empty() && beacon.peers.is_empty() {
+        return Err(D::Error::custom(
+            "nobody would hear a beacon: give `groups`, or `peers`",
+        ));
+    }
+    let has_group = |is_v4| {
+        let peers = beacon.peers.iter().map(SocketAddr::ip);
+        let mut heard = beacon.groups.iter().copied().chain(peers);
+        heard.any(|address| address.is_ipv4() == is_v4)
+    };
     match beacon
         .addresses
         .iter()
         .find(|address| !has_group(address.is_ipv4()))
     {
         Some(address) => Err(D::Error::custom(format!(
-            "addresses: {address} is of a family that no group is of"
+            "addresses: {address} is of a family that no group or peer is of"
         ))),
         None => Ok(beacon),
     }
@@ -372,6 +396,20 @@ fn groups<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::
     }
 }
 
+fn peers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
+    let listed = Vec::<SocketAddr>::deserialize(deserializer)?;
+    lb_proto::status::peers::check(&listed).map_err(D::Error::custom)
+}
+
+fn lbs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
+    let lbs = peers(deserializer)?;
+    if lbs.len() > MOST_LBS {
+        let count = lbs.len();
+        return Err(D::Error::custom(LbError::TooMany(count)));
+    }
+    Ok(lbs)
+}
+
 fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
     let addresses = one_of_each_family(deserializer)?;
     match addresses
@@ -452,6 +490,11 @@ mod tests {
             ),
             ("groups = [", "groups = [] #", "give at least one group"),
             (
+                "period_ms = 100",
+                "peers = [\"239.255.77.1:7700\"]",
+                "is not the address of one machine",
+            ),
+            (
                 "groups = [",
                 "groups = [\"239.0.0.1\", \"239.0.0.2\"] #",
                 "one IPv4 address at most",
@@ -489,21 +532,6 @@ mod tests {
                 "listen = [\"224.0.0.1:5060\"] #",
                 "no address to listen at",
             ),
-            (
-                "# listen = [",
-                "listen = [\"192.0.2.11:5060\"] #",
-                "cannot be the SIP server's address",
-            ),
-            (
-                "# listen = [",
-                "listen = [\"[::1]:5062\"] #",
-                "no address is of the family of the SIP server",
-            ),
-            (
-                "# listen = [",
-                "listen = [\"0.0.0.0:5062\"] #",
-                "say by which address others reach this node",
-            ),
             ("cluster = 1", "cluster = 1\ncluster = 2", "duplicate key"),
             ("cluster = 1", "cluster =", "TOML parse error"),
         ];
@@ -532,14 +560,44 @@ mod tests {
             error.contains("hold_periods = 11") && error.contains("line "),
             "{error}"
         );
+        let unheard = EXAMPLE.replacen("groups = [", "# groups = [", 1);
+        let error = Config::parse(&unheard).expect_err("nobody").to_string();
+        assert!(error.contains("nobody would hear"), "{error}");
+        let peers = "peers = [\"192.0.2.1:7700\"] # groups = [";
+        let listed = EXAMPLE.replacen("groups = [", peers, 1);
+        let config = Config::parse(&listed).expect("peers are heard");
+        assert_eq!(
+            (config.beacon.groups.len(), config.beacon.peers.len()),
+            (0, 1)
+        );
         let stranger = EXAMPLE.replacen("# addresses = [", "addresses = [\"fd00::1\"] #", 1);
         let error = Config::parse(&stranger)
             .expect_err("no IPv6 group")
             .to_string();
         assert!(
-            error.contains("fd00::1 is of a family that no group is of"),
+            error.contains("fd00::1 is of a family that no group or peer is of"),
             "{error}"
         );
+        let listeners = [
+            ("192.0.2.11:5060", "cannot be the SIP server's address"),
+            (
+                "[::1]:5062",
+                "no address is of the family of the SIP server",
+            ),
+            (
+                "0.0.0.0:5062",
+                "say by which address others reach this node",
+            ),
+        ];
+        for (listener, problem) in listeners {
+            let listen = format!("listen = [\"{listener}\"] #");
+            let contrary = EXAMPLE.replacen("# listen = [", &listen, 1);
+            let error = Config::parse(&contrary).expect_err(listener).to_string();
+            assert!(
+                error.contains(problem) && error.contains("line "),
+                "{error}"
+            );
+        }
     }
 
     #[test]

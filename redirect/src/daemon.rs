@@ -11,19 +11,32 @@ use crate::epoch;
 use crate::health::Verdict;
 use crate::node::{self, Node};
 use crate::numbers;
+use crate::overview::{Overview, Redirect};
+use crate::pressure::Pressure;
 use crate::prober::Prober;
 use crate::report::{Report, SipServer, milliseconds};
+use crate::server::record::CallReport;
+use crate::server::{Server, Settings};
+use crate::sip::{Sip, Wish};
 use crate::sockets::Sockets;
 use anyhow::Context;
+use lb_common::Address;
+use lb_common::beacon::Beacon;
 use lb_net::interface::Interface;
 use lb_net::shutdown::Shutdown;
 use lb_net::{metrics, random, systemd};
+use lb_proto::admission;
 use lb_proto::keys::KeyRing;
+use lb_proto::status::map::AvailabilityMap;
 use lb_proto::status::sender::BeaconBytes;
+use lb_sip::dialog::liveness::Policy;
+use lb_sip::dialog::table::Cursor;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 /// Questions that wait for the task. More askers than this wait to put theirs.
@@ -32,22 +45,71 @@ const QUESTIONS: usize = 8;
 /// How often the node's own addresses are looked up: they come late at boot, and may change.
 const LOOK_AT_ADDRESSES: Duration = Duration::from_secs(1);
 
-/// Asks the daemon's task.
+/// Calls in one answer, at most.
+const PAGE: usize = 500;
+
+/// A question to the daemon's task, with room for the answer.
+#[derive(Debug)]
+pub(crate) enum Question {
+    Overview(oneshot::Sender<Overview>),
+    /// The calls behind a place, and the place where they end.
+    Calls(Option<Cursor>, oneshot::Sender<Option<Calls>>),
+    /// New calls go elsewhere, and the rest is hung up after this time, if one is given.
+    Drain(Option<Duration>, oneshot::Sender<bool>),
+    Undrain(oneshot::Sender<bool>),
+}
+
+/// Some calls, and where the next ones begin.
+pub(crate) type Calls = (Vec<CallReport>, Option<Cursor>);
+
+/// Asks the daemon's task. Every question is `None` when the task has ended.
 #[derive(Clone, Debug)]
-pub(crate) struct Asker(mpsc::Sender<oneshot::Sender<Report>>);
+pub(crate) struct Asker(mpsc::Sender<Question>);
 
 impl Asker {
-    /// The report as of now; `None` when the task has ended.
-    pub(crate) async fn report(&self) -> Option<Report> {
-        let (answer, report) = oneshot::channel();
-        self.0.send(answer).await.ok()?;
-        report.await.ok()
+    /// Everything as of now.
+    pub(crate) async fn overview(&self) -> Option<Overview> {
+        self.ask(Question::Overview).await
+    }
+
+    /// All calls, page by page; `Some(None)` where there is no redirect server.
+    pub(crate) async fn calls(&self) -> Option<Option<Vec<CallReport>>> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            match self.ask(|answer| Question::Calls(after, answer)).await? {
+                None => return Some(None),
+                Some((page, next)) => {
+                    all.extend(page);
+                    after = next;
+                }
+            }
+            if after.is_none() {
+                return Some(Some(all));
+            }
+        }
+    }
+
+    /// Whether there is a redirect server to drain.
+    pub(crate) async fn drain(&self, deadline: Option<Duration>) -> Option<bool> {
+        self.ask(|answer| Question::Drain(deadline, answer)).await
+    }
+
+    /// Whether there is a redirect server.
+    pub(crate) async fn undrain(&self) -> Option<bool> {
+        self.ask(Question::Undrain).await
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Option<T> {
+        let (sender, answer) = oneshot::channel();
+        self.0.send(question(sender)).await.ok()?;
+        answer.await.ok()
     }
 }
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM or SIGINT. SIGHUP reads the key file again.
 pub(crate) async fn run(config: Config, keys: KeyRing) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals().context("cannot take over signals")?;
+    let hangups = signal(SignalKind::hangup()).context("cannot take over SIGHUP")?;
     let (asker, questions) = mpsc::channel(QUESTIONS);
     let asker = Asker(asker);
     // First all that may fail for want of a resource, so that no epoch is spent on it.
@@ -72,7 +134,7 @@ pub(crate) async fn run(config: Config, keys: KeyRing) -> anyhow::Result<()> {
         "serving"
     );
     systemd::ready(&daemon.node.summary());
-    daemon.serve(questions, shutdown).await;
+    daemon.serve(questions, hangups, shutdown).await;
     systemd::stopping();
     daemon.stop().await;
     Ok(())
@@ -80,10 +142,18 @@ pub(crate) async fn run(config: Config, keys: KeyRing) -> anyhow::Result<()> {
 
 async fn page(asker: Asker) -> String {
     asker
-        .report()
+        .overview()
         .await
-        .map(|report| numbers::render(&report))
+        .map(|overview| numbers::render(&overview))
         .unwrap_or_default()
+}
+
+/// Waits for the redirect server's sockets; for ever where there are none.
+async fn ready(calls: &mut Option<Redirecting>) {
+    match calls {
+        Some(calls) => calls.sip.ready().await,
+        None => std::future::pending().await,
+    }
 }
 
 struct Daemon {
@@ -93,12 +163,97 @@ struct Daemon {
     server: SocketAddr,
     sockets: Sockets,
     state_dir: PathBuf,
+    /// The key file.
+    keys: PathBuf,
     /// The epoch on the disk.
     kept_epoch: u32,
+    /// Keeping the next one has failed, which was said.
+    is_keeping_hard: bool,
     /// When to look up the own addresses again.
     look_at: Duration,
     /// Whether the last beacon went out, for each group.
     is_sending: Vec<bool>,
+    /// The redirect server, if there is one.
+    calls: Option<Redirecting>,
+}
+
+/// The redirect server's part of the daemon.
+struct Redirecting {
+    sip: Sip,
+    pressure: Pressure,
+    listen: Vec<SocketAddr>,
+    advertise: SocketAddr,
+    /// Beacons taken of each node: the core is told of new ones.
+    heard: BTreeMap<u16, u64>,
+    wishes: Vec<Wish>,
+}
+
+impl Redirecting {
+    fn open(
+        config: &Config,
+        keys: KeyRing,
+        now: Duration,
+        seed: u64,
+    ) -> anyhow::Result<Option<Self>> {
+        let Some(advertise) = config.sip.redirect_address() else {
+            return Ok(None);
+        };
+        let settings = Settings {
+            cluster: config.cluster,
+            node: config.node,
+            keys,
+            listeners: config.sip.listen.clone(),
+            server: config.sip.server,
+            advertise,
+            mode: config.sip.mode,
+            overflow: config.sip.overflow,
+            hold: config.beacon.period * config.beacon.hold_periods,
+            has_reporter: !config.lb.status.is_empty(),
+            policy: Policy::DEFAULT,
+        };
+        let core = Server::new(settings, config.capacity.limits(), seed);
+        Ok(Some(Self {
+            sip: Sip::open(core, &config.sip.listen)?,
+            pressure: Pressure::new(now),
+            listen: config.sip.listen.clone(),
+            advertise,
+            heard: BTreeMap::new(),
+            wishes: Vec::new(),
+        }))
+    }
+
+    fn next_timeout(&self, now: Duration) -> Duration {
+        let due = self.pressure.due();
+        self.sip
+            .core
+            .next_timeout(now)
+            .map_or(due, |at| at.min(due))
+    }
+
+    /// A beacon may have come of a node.
+    fn hear(&mut self, now: Duration, map: &AvailabilityMap, bytes: &[u8]) {
+        let Ok(beacon) = Beacon::read(bytes, 0, u32::try_from(bytes.len()).unwrap_or(u32::MAX))
+        else {
+            return;
+        };
+        // What was not taken has not changed the stamp.
+        if let Some(stamp) = map.stamp(beacon.node)
+            && self.heard.insert(beacon.node, stamp) != Some(stamp)
+        {
+            self.sip.core.heard(now, beacon.node);
+        }
+    }
+}
+
+/// The verdict on the SIP server as the gate has it.
+fn probed(verdict: Verdict) -> admission::server::Server {
+    use admission::server::Server;
+    match verdict {
+        Verdict::Unknown => Server::Unknown,
+        Verdict::Alive => Server::Healthy,
+        Verdict::Overloaded { until } => Server::Unavailable { until },
+        Verdict::Dead => Server::Unhealthy,
+    }
 }
 
 impl Daemon {
@@ -113,8 +268,9 @@ impl Daemon {
         } else {
             Prober::Trusting
         };
+        let calls = Redirecting::open(config, keys.clone(), clock.now(), seed()?)?;
         let epoch = epoch::begin(&config.state_dir)?;
-        let node = Node::new(
+        let mut node = Node::new(
             config,
             keys,
             epoch,
@@ -122,50 +278,84 @@ impl Daemon {
             clock.now(),
             seed()?,
         );
+        node.set_lbs(&config.lb.status)?;
         Ok(Self {
-            look_at: clock.now() + LOOK_AT_ADDRESSES,
+            // At once, as the own address is to be among them.
+            look_at: clock.now(),
             clock,
             node,
             prober,
             server,
             sockets,
             state_dir: config.state_dir.clone(),
+            keys: config.keys.clone(),
             kept_epoch: epoch,
-            is_sending: vec![true; config.beacon.groups.len()],
+            is_keeping_hard: false,
+            is_sending: vec![true; Sockets::group_count(&config.beacon)],
+            calls,
         })
     }
 
     async fn serve(
         &mut self,
-        mut questions: mpsc::Receiver<oneshot::Sender<Report>>,
+        mut questions: mpsc::Receiver<Question>,
+        mut hangups: Signal,
         mut shutdown: Shutdown,
     ) {
         loop {
             self.advance().await;
-            let timeouts = [self.node.next_timeout(), self.prober.next_timeout()];
-            let timeout = timeouts
-                .into_iter()
-                .flatten()
-                .fold(self.look_at, Duration::min);
+            let now = self.clock.now();
+            let mut due = self.node.next_timeout(now).min(self.look_at);
+            if let Some(calls) = &self.calls {
+                due = due.min(calls.next_timeout(now));
+            }
+            let timeout = self
+                .prober
+                .next_timeout()
+                .map_or(due, |probe| probe.min(due));
             tokio::select! {
                 () = shutdown.requested() => return,
+                _ = hangups.recv() => self.reload_keys(),
                 () = tokio::time::sleep_until(self.clock.instant(timeout)) => {}
                 () = self.prober.listen(&self.clock) => {}
                 received = self.sockets.receive() => match received {
                     Ok(datagram) => {
-                        let (group, from) = (datagram.group, datagram.from);
-                        let answer = self.node.receive(self.clock.now(), datagram.bytes);
-                        if let Some(beacon) = answer {
-                            self.answer(group, from, beacon).await;
+                        let (now, from) = (self.clock.now(), datagram.from);
+                        let answer = self.node.receive(now, from.ip(), datagram.bytes);
+                        if let Some(calls) = &mut self.calls {
+                            calls.hear(now, self.node.map(), datagram.bytes);
+                        }
+                        if let Some(answer) = answer {
+                            self.answer(from, answer).await;
                         }
                     }
                     // News of a datagram sent earlier (its receiver is gone, say): nothing to do.
                     Err(error) => tracing::debug!(%error, "cannot receive on the status plane"),
                 },
-                Some(answer) = questions.recv() => {
-                    // Who asked may have lost patience meanwhile.
-                    let _ = answer.send(self.report());
+                () = ready(&mut self.calls) => {
+                    if let Some(calls) = &mut self.calls {
+                        calls.sip.turn(&self.clock, self.node.map(), &mut calls.wishes);
+                    }
                 }
+                Some(question) = questions.recv() => self.say(question),
+            }
+        }
+    }
+
+    /// Another key file, all of it or none.
+    fn reload_keys(&mut self) {
+        match lb_net::keys::read(&self.keys) {
+            Ok(keys) => {
+                let sending = keys.sending().id;
+                if let Some(calls) = &mut self.calls {
+                    calls.sip.core.set_keys(keys.clone());
+                }
+                self.node.set_keys(keys);
+                tracing::info!(sending, "read the key file again");
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "the key file is wrong: the keys stay as they were");
             }
         }
     }
@@ -181,12 +371,13 @@ impl Daemon {
     async fn advance(&mut self) {
         if self.clock.now() >= self.look_at {
             self.look_at = self.clock.now() + LOOK_AT_ADDRESSES;
-            self.node.set_addresses(self.sockets.addresses());
+            self.node.set_addresses(self.addresses());
         }
         self.prober.advance(self.clock.now()).await;
         let before = self.node.summary();
         let beacons = self.node.follow(self.clock.now(), self.prober.verdict());
         self.announce_all(beacons).await;
+        self.advance_calls().await;
         let after = self.node.summary();
         if after != before {
             systemd::status(&after);
@@ -194,6 +385,96 @@ impl Daemon {
         while let Some((group, beacon)) = self.node.poll_transmit(self.clock.now()) {
             self.announce(group, beacon).await;
         }
+        while let Some((lb, report)) = self.node.poll_report(self.clock.now()) {
+            if let Err(error) = self.sockets.send(lb, &report).await {
+                tracing::debug!(%error, %lb, "cannot report a call");
+            }
+        }
+        while let Some((call, _)) = self.node.poll_reported(self.clock.now()) {
+            if let Some(calls) = &mut self.calls {
+                calls.sip.reported(call, &mut calls.wishes);
+            }
+        }
+    }
+
+    /// Tells gate and beacons of each other, and carries out what the redirect server wishes.
+    async fn advance_calls(&mut self) {
+        let Some(calls) = &mut self.calls else { return };
+        let now = self.clock.now();
+        calls
+            .sip
+            .core
+            .set_probed(now, probed(self.prober.verdict()));
+        calls.pressure.tell(now, calls.sip.core.gate());
+        calls.sip.pass(now, &mut calls.wishes);
+        let wishes = std::mem::take(&mut calls.wishes);
+        let status = calls.sip.core.status(now);
+        for wish in wishes {
+            match wish {
+                Wish::Report(call) => {
+                    if self.node.report_away(now, call).is_err() {
+                        calls.sip.reported(call, &mut calls.wishes);
+                    }
+                }
+                Wish::Drained => tracing::info!("drained: the last call has gone"),
+            }
+        }
+        let beacons = self.node.govern(now, status);
+        self.announce_all(beacons).await;
+    }
+
+    /// The addresses that beacons name: where the redirect server has one of its own, that.
+    fn addresses(&self) -> [Address; 2] {
+        let [mut v4, mut v6] = self.sockets.addresses();
+        match self.calls.as_ref().map(|calls| calls.advertise.ip()) {
+            Some(ip) if ip.is_ipv4() => v4 = ip.into(),
+            Some(ip) => v6 = ip.into(),
+            None => {}
+        }
+        [v4, v6]
+    }
+
+    /// Answers. Who asked may have lost patience meanwhile.
+    fn say(&mut self, question: Question) {
+        let now = self.clock.now();
+        match question {
+            Question::Overview(answer) => {
+                let overview = self.overview();
+                let _ = answer.send(overview);
+            }
+            Question::Calls(after, answer) => {
+                let calls = self.calls.as_ref();
+                let _ = answer.send(calls.map(|calls| calls.sip.core.page(now, after, PAGE)));
+            }
+            Question::Drain(deadline, answer) => {
+                if let Some(calls) = &mut self.calls {
+                    tracing::info!(?deadline, "draining: new calls are offered elsewhere");
+                    calls.sip.drain(now, deadline, &mut calls.wishes);
+                }
+                let _ = answer.send(self.calls.is_some());
+            }
+            Question::Undrain(answer) => {
+                if let Some(calls) = &mut self.calls {
+                    tracing::info!("taking calls again");
+                    calls.sip.core.undrain();
+                }
+                let _ = answer.send(self.calls.is_some());
+            }
+        }
+    }
+
+    fn overview(&mut self) -> Overview {
+        let (report, now) = (self.report(), self.clock.now());
+        let redirect = self.calls.as_mut().map(|calls| {
+            let Redirecting {
+                sip,
+                listen,
+                advertise,
+                ..
+            } = calls;
+            Redirect::of(sip, listen, *advertise, now)
+        });
+        Overview { report, redirect }
     }
 
     /// Sends each group its beacon.
@@ -206,12 +487,15 @@ impl Daemon {
     async fn announce(&mut self, group: usize, beacon: BeaconBytes) {
         self.keep_epoch();
         let sent = self.sockets.announce(group, &beacon).await;
-        self.node.sent.beacons += u64::from(sent.is_ok());
+        if sent.is_ok() {
+            self.node.note_sent(&beacon);
+        }
         self.note(group, sent);
     }
 
-    async fn answer(&mut self, group: usize, to: SocketAddr, beacon: BeaconBytes) {
-        match self.sockets.send(group, to, &beacon).await {
+    async fn answer(&mut self, to: SocketAddr, answer: BeaconBytes) {
+        self.keep_epoch();
+        match self.sockets.send(to, &answer).await {
             Ok(()) => self.node.sent.answers += 1,
             Err(error) => {
                 tracing::debug!(%error, %to, "cannot answer a query");
@@ -237,7 +521,8 @@ impl Daemon {
         }
     }
 
-    /// Sequence numbers run out after years, and a new epoch begins: it is kept like the first.
+    /// A new epoch is kept before anything of it goes out. There is one when a greater one is held of
+    /// this node by others, and when sequence numbers have run out, after years.
     fn keep_epoch(&mut self) {
         let epoch = self.node.epoch();
         if epoch == self.kept_epoch {
@@ -245,8 +530,12 @@ impl Daemon {
         }
         match epoch::keep(&self.state_dir, epoch) {
             Ok(()) => self.kept_epoch = epoch,
-            // Still good until the next boot, which goes by the clock.
-            Err(error) => tracing::error!(%error, "cannot keep the new epoch"),
+            // Still good until the next boot, which goes by the clock, or asks again.
+            Err(error) if !self.is_keeping_hard => {
+                tracing::error!(%error, "cannot keep the new epoch");
+                self.is_keeping_hard = true;
+            }
+            Err(_) => {}
         }
     }
 

@@ -1,38 +1,66 @@
 //! The node: what it says of itself, what it makes of its SIP server's state, whom it hears.
 //!
-//! Sender and availability map in one, without a socket. The SIP server's [`Verdict`] rules:
+//! Sender, challenge, availability map and pin reporter in one, without a socket. Who tells what the
+//! beacons say:
 //!
-//! | SIP server | beacons | why |
-//! |---|---|---|
-//! | not known yet | none | a node is announced when calls can come, not before |
-//! | alive, trusted | `Idle` | calls go straight to the SIP server: how many there are is not known here, so active is 0 and headroom the whole capacity |
-//! | overloaded | `Busy` | a 503: no new calls, but everything else still goes there |
-//! | dead | a last one that drains, then none | liveness must come from the path that serves calls |
-
-mod admit;
+//! - While nothing else does, the SIP server's [`Verdict`] rules:
+//!
+//!   | SIP server | beacons | why |
+//!   |---|---|---|
+//!   | not known yet | none | a node is announced when calls can come, not before |
+//!   | alive, trusted | `Idle` | calls go straight to the SIP server: how many there are is not known here, so active is 0 and headroom the whole capacity |
+//!   | overloaded | `Busy` | a 503: no new calls, but everything else still goes there |
+//!   | dead | a last one that drains, then none | liveness must come from the path that serves calls |
+//! - From the first [`govern`](Node::govern) on, what the admission gate reports, which has looked at
+//!   the SIP server itself.
+//!
+//! What is news goes out at once, as far as the [sender](lb_proto::status::sender)'s rate allows. A
+//! beacon is taken only from an address of its node, and what this daemon missed because it did not
+//! run is held against nobody.
 
 use crate::config::Config;
 use crate::health::Verdict;
 use crate::report::{self, Plane, Report, Sent, SipServer};
+use crate::sockets::Sockets;
+use lb_common::beacon::{BEACON_LEN, Beacon};
 use lb_common::{Address, Admission};
+use lb_proto::call::Call;
 use lb_proto::keys::KeyRing;
+use lb_proto::pin_report::wire::{self, WireError};
+use lb_proto::pin_report::{Full, LbError, Outcome, Reporter, Signer};
 use lb_proto::status::Timing;
+use lb_proto::status::challenge::{self, Answerer, Challenge};
 use lb_proto::status::map::{AvailabilityMap, Membership};
-use lb_proto::status::query::{Query, QueryError};
+use lb_proto::status::query::{Held, Message, QueryError};
 use lb_proto::status::sender::{self, BeaconBytes, Identity, Sender};
+use lb_proto::status::stall::StallWatch;
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Thousandths of new calls that a node takes which takes all.
 const ALL: u16 = 1000;
+
+/// The bytes of all that goes over the status port.
+pub(crate) type Bytes = BeaconBytes;
 
 pub(crate) struct Node {
     cluster: u32,
     node: u16,
     keys: KeyRing,
     sender: Sender,
+    /// Groups that beacons go to; the list of peers is one.
+    groups: usize,
+    challenge: Challenge,
+    /// A probe, and the group that it is to be sent to next.
+    probe: Option<(usize, Bytes)>,
     map: AvailabilityMap,
+    watch: StallWatch,
+    answerer: Answerer,
+    reporter: Reporter,
     verdict: Verdict,
+    /// The gate says what beacons say, not the verdict alone.
+    is_governed: bool,
     /// By name of the reason, of which there are few.
     refused: BTreeMap<&'static str, u64>,
     pub(crate) sent: Sent,
@@ -67,8 +95,8 @@ impl Node {
             calls_per_second: 0,
             oc_permille: ALL,
         };
-        let groups = beacon.groups.len() as u32;
-        let mut sender = Sender::new(identity, beacon.period, groups, report, now, seed);
+        let groups = Sockets::group_count(beacon);
+        let mut sender = Sender::new(identity, beacon.period, groups as u32, report, now, seed);
         sender.silence();
         let timing = Timing {
             period: beacon.period,
@@ -76,25 +104,60 @@ impl Node {
             down_periods: beacon.down_periods,
         };
         let valid = keys.beacons().to_vec();
+        let signer = Signer {
+            cluster: config.cluster,
+            node: config.node,
+            key: keys.sending(),
+        };
         Self {
             cluster: config.cluster,
             node: config.node,
-            keys,
             sender,
+            groups,
+            // Another sequence of random numbers than the jitter's.
+            challenge: Challenge::new(beacon.period, !seed),
+            probe: None,
             map: AvailabilityMap::new(config.cluster, valid, timing, Membership::Learnt),
+            watch: StallWatch::new(timing, now),
+            answerer: Answerer::new(now),
+            reporter: Reporter::to_nobody(signer),
+            keys,
             verdict: Verdict::Unknown,
+            is_governed: false,
             refused: BTreeMap::new(),
             sent: Sent::default(),
         }
     }
 
+    /// The controllers that calls away from home are reported to: their status ports. Reports under
+    /// way to others are given up.
+    pub(crate) fn set_lbs(&mut self, lbs: &[SocketAddr]) -> Result<(), LbError> {
+        self.reporter.set_lbs(lbs)
+    }
+
+    /// Signs under another ring's first key, and takes what is under any of its keys, from now on.
+    pub(crate) fn set_keys(&mut self, keys: KeyRing) {
+        self.sender.set_key(keys.sending());
+        self.reporter.set_key(keys.sending());
+        self.map.set_keys(keys.beacons().to_vec());
+        self.keys = keys;
+    }
+
+    /// Who is there, for whoever looks for another node.
+    pub(crate) fn map(&self) -> &AvailabilityMap {
+        &self.map
+    }
+
     /// Draws the consequences of the SIP server's state. The beacons to send at once, one for each
     /// group, if any: the last before silence.
-    pub(crate) fn follow(&mut self, now: Duration, verdict: Verdict) -> Vec<BeaconBytes> {
+    pub(crate) fn follow(&mut self, now: Duration, verdict: Verdict) -> Vec<Bytes> {
         if verdict == self.verdict {
             return Vec::new();
         }
         self.verdict = verdict;
+        if self.is_governed {
+            return Vec::new();
+        }
         match verdict {
             Verdict::Unknown => Vec::new(),
             Verdict::Alive => {
@@ -128,29 +191,143 @@ impl Node {
         self.sender.speak(now);
     }
 
-    /// Takes in what came to the status port. The answer to send back, if it was a query for us.
-    pub(crate) fn receive(&mut self, now: Duration, bytes: &[u8]) -> Option<BeaconBytes> {
-        let refusal = match Query::read(bytes, self.keys.beacons()) {
-            Ok(query) => return self.sender.answer(now, &query),
-            Err(QueryError::Foreign) => match self.map.receive(now, bytes) {
-                Ok(_) => return None,
-                Err(reason) => reason.name(),
+    /// Says from now on what the gate reports; `None` is silence, after a last beacon to each group.
+    /// News goes out without waiting for the period. The beacons to send at once, one for each group.
+    pub(crate) fn govern(&mut self, now: Duration, report: Option<sender::Report>) -> Vec<Bytes> {
+        self.is_governed = true;
+        match report {
+            Some(report) => {
+                self.sender.set_report(now, report);
+                self.sender.speak(now);
+                Vec::new()
+            }
+            None => self.sender.farewell(),
+        }
+    }
+
+    /// Tells the controllers that this node has taken a call away from the call's home. How it went
+    /// comes by [`Node::poll_reported`], within 50 ms; not when there is no room for one more, and
+    /// then the call's answer need not wait.
+    pub(crate) fn report_away(&mut self, now: Duration, call: Call) -> Result<(), Full> {
+        let begun = self.reporter.report(now, call, self.sender.next_stamp());
+        self.sent.report_failures += u64::from(begun.is_err());
+        begun
+    }
+
+    /// The pin report that is due, if one is, and the controller that it is for.
+    pub(crate) fn poll_report(&mut self, now: Duration) -> Option<(SocketAddr, Bytes)> {
+        let due = self.reporter.poll_transmit(now);
+        self.sent.reports += u64::from(due.is_some());
+        due
+    }
+
+    /// A call that was reported, and how it went: its answer may go out now.
+    pub(crate) fn poll_reported(&mut self, now: Duration) -> Option<(Call, Outcome)> {
+        let over = self.reporter.poll_outcome(now)?;
+        let is_failure = over.1 != Outcome::Everywhere;
+        self.sent.report_failures += u64::from(is_failure);
+        Some(over)
+    }
+
+    /// Takes in what came to the status port. The answer to send back, if it was a question.
+    pub(crate) fn receive(&mut self, now: Duration, from: IpAddr, bytes: &[u8]) -> Option<Bytes> {
+        self.notice_stall(now);
+        let keys = self.keys.beacons();
+        let refusal = match wire::Message::read(bytes, keys) {
+            Ok(wire::Message::Answer(answer)) => {
+                self.reporter.answered(&answer);
+                return None;
+            }
+            Ok(wire::Message::Report(_)) => "report-astray",
+            Err(WireError::Malformed) => "report-malformed",
+            Err(WireError::UnknownKey) => "report-unknown-key",
+            Err(WireError::Forged) => "report-forged",
+            Err(WireError::Foreign) => match Message::read(bytes, keys) {
+                Ok(Message::Query(query)) => return self.sender.answer(now, &query),
+                Ok(Message::Probe(probe)) => {
+                    let key = self.keys.sending();
+                    return self.answerer.answer(now, &probe, &self.map, key);
+                }
+                Ok(Message::Held(held)) => {
+                    self.learn_epoch(now, &held);
+                    return None;
+                }
+                Err(QueryError::Foreign) => match self.map.receive_from(now, from, bytes) {
+                    Ok(_) => return None,
+                    Err(reason) => reason.name(),
+                },
+                Err(QueryError::Malformed) => "query-malformed",
+                Err(QueryError::UnknownKey) => "query-unknown-key",
+                Err(QueryError::Forged) => "query-forged",
             },
-            Err(QueryError::Malformed) => "query-malformed",
-            Err(QueryError::UnknownKey) => "query-unknown-key",
-            Err(QueryError::Forged) => "query-forged",
         };
         *self.refused.entry(refusal).or_default() += 1;
         None
     }
 
-    /// The beacon that is due, if one is, and the group that it is for.
-    pub(crate) fn poll_transmit(&mut self, now: Duration) -> Option<(usize, BeaconBytes)> {
+    /// Somebody holds a greater stamp for this node than it would send next.
+    fn learn_epoch(&mut self, now: Duration, held: &Held) {
+        match self.challenge.answered(now, held, &mut self.sender) {
+            challenge::Outcome::NotOurs | challenge::Outcome::Passed => {}
+            challenge::Outcome::Ceiling => tracing::error!(
+                held = held.stamp >> 32,
+                "an epoch is held of this node from which no way leads on: nobody takes its beacons. \
+                 Give it another id, or restart the controllers and nodes without their state"
+            ),
+            challenge::Outcome::Raised {
+                epoch,
+                is_contested: false,
+            } => tracing::warn!(
+                epoch,
+                "the last boot epoch was lost: going on with one that is taken"
+            ),
+            challenge::Outcome::Raised {
+                epoch,
+                is_contested: true,
+            } => tracing::error!(
+                epoch,
+                node = self.node,
+                "the epoch is overtaken again and again: is there another node of this id?"
+            ),
+        }
+    }
+
+    /// What waits in the sockets is read before anybody's age counts again.
+    fn notice_stall(&mut self, now: Duration) {
+        if let Some(last) = self.watch.woke(now) {
+            self.map.stalled(last, now);
+            let gap_ms = now.saturating_sub(last).as_millis() as u64;
+            tracing::warn!(gap_ms, "this process did not run: nobody is judged by it");
+        }
+    }
+
+    /// The beacon or probe that is due, if one is, and the group that it is for.
+    pub(crate) fn poll_transmit(&mut self, now: Duration) -> Option<(usize, Bytes)> {
+        self.notice_stall(now);
+        if self.probe.is_none() {
+            // Before the beacon that it asks about.
+            let probe = self.challenge.poll_transmit(now, &self.sender);
+            self.probe = probe.map(|probe| (0, probe));
+        }
+        if let Some((group, probe)) = self.probe.take() {
+            let next = group + 1;
+            self.probe = (next < self.groups).then_some((next, probe));
+            return Some((group, probe));
+        }
         self.sender.poll_transmit(now)
     }
 
+    /// One of what [`Node::poll_transmit`] has given out was sent to its group.
+    pub(crate) fn note_sent(&mut self, bytes: &Bytes) {
+        if Beacon::read(&bytes[..], 0, BEACON_LEN).is_ok() {
+            self.sent.beacons += 1;
+        } else {
+            self.sent.probes += 1;
+        }
+    }
+
     /// The last beacons of this life, one for each group, unless the node is silent.
-    pub(crate) fn farewell(&mut self) -> Vec<BeaconBytes> {
+    pub(crate) fn farewell(&mut self) -> Vec<Bytes> {
         self.sender.farewell()
     }
 
@@ -159,9 +336,15 @@ impl Node {
         self.sender.set_addresses(addresses);
     }
 
-    /// When a beacon is due next.
-    pub(crate) fn next_timeout(&self) -> Option<Duration> {
-        self.sender.next_timeout()
+    /// When something is due next, at the latest.
+    pub(crate) fn next_timeout(&self, now: Duration) -> Duration {
+        let timeouts = [
+            self.sender.next_timeout(),
+            self.challenge.next_timeout(now, &self.sender),
+            self.reporter.next_timeout(),
+        ];
+        let timeouts = timeouts.into_iter().flatten();
+        timeouts.fold(self.watch.next_timeout(), Duration::min)
     }
 
     /// The epoch of the next beacon: to be kept before it is sent.
@@ -186,7 +369,7 @@ impl Node {
     pub(crate) fn report(&self, now: Duration, sip_server: SipServer) -> Report {
         let (epoch, sequence) = self.sender.next_stamp();
         let says = self.sender.report();
-        let nodes = report::nodes(&self.map, now);
+        let nodes = report::nodes(self.map(), now);
         // A node that is alone and silent hears nobody, and nothing is wrong with that.
         let is_anybody_due =
             self.sender.is_speaking() || nodes.iter().any(|node| node.node != self.node);
@@ -195,6 +378,7 @@ impl Node {
             node: self.node,
             epoch,
             sequence,
+            keys: self.keys.beacons().iter().map(|key| key.id).collect(),
             speaking: self.sender.is_speaking(),
             admission: says.admission.name().to_owned(),
             capacity: says.capacity,
@@ -228,8 +412,9 @@ pub(crate) const fn name(verdict: Verdict) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lb_common::beacon::{BEACON_LEN, Beacon};
     use lb_common::siphash::SipKey;
+    use lb_proto::pin_report::{Known, Receiver, Taken};
+    use lb_proto::status::query::Query;
     use std::path::Path;
 
     const PERIOD: Duration = Duration::from_millis(100);
@@ -244,14 +429,26 @@ mod tests {
             &config,
             keys(),
             5,
-            [Address::default(); 2],
+            [HERE.into(), Address::default()],
             Duration::ZERO,
             1,
         )
     }
 
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+    /// The next beacon that is due, probes left out.
+    fn next_beacon(node: &mut Node, now: Duration) -> Option<Bytes> {
+        loop {
+            let (_, bytes) = node.poll_transmit(now)?;
+            if Message::read(&bytes, keys().beacons()) == Err(QueryError::Foreign) {
+                return Some(bytes);
+            }
+        }
+    }
+
     fn due(node: &mut Node, now: Duration) -> Option<(Admission, u32)> {
-        let (_, bytes) = node.poll_transmit(now)?;
+        let bytes = next_beacon(node, now)?;
         let beacon = Beacon::read(&bytes[..], 0, BEACON_LEN).expect("a beacon");
         Some((beacon.admission, beacon.headroom))
     }
@@ -280,7 +477,8 @@ mod tests {
                 let drains = said.is_some() && after == Verdict::Dead;
                 assert_eq!(!farewell.is_empty(), drains, "{before:?}, {after:?}");
                 assert_eq!(due(&mut node, PERIOD * 2), says, "{before:?}, {after:?}");
-                assert_eq!(node.next_timeout().is_some(), says.is_some());
+                let timeout = node.next_timeout(PERIOD * 2);
+                assert!(timeout > PERIOD * 2 && timeout <= PERIOD * 3, "{timeout:?}");
             }
         }
     }
@@ -297,13 +495,13 @@ mod tests {
         };
         let bytes = query.write(sending.key);
         assert!(
-            node.receive(Duration::ZERO, &bytes).is_none(),
+            node.receive(Duration::ZERO, HERE, &bytes).is_none(),
             "nothing is known yet"
         );
         node.follow(Duration::ZERO, Verdict::Alive);
-        assert!(node.receive(Duration::ZERO, &bytes).is_some());
+        assert!(node.receive(Duration::ZERO, HERE, &bytes).is_some());
         node.follow(PERIOD, Verdict::Dead);
-        assert!(node.receive(PERIOD, &bytes).is_none());
+        assert!(node.receive(PERIOD, HERE, &bytes).is_none());
     }
 
     #[test]
@@ -327,7 +525,7 @@ mod tests {
             }
             .write(sending.key),
         ] {
-            assert!(node.receive(Duration::ZERO, bytes).is_none());
+            assert!(node.receive(Duration::ZERO, HERE, bytes).is_none());
         }
         let names: Vec<_> = node
             .refused
@@ -350,10 +548,10 @@ mod tests {
         for sender in [&mut node, &mut other] {
             sender.follow(now, Verdict::Alive);
         }
-        let (_, bytes) = node.poll_transmit(now).expect("due");
-        node.receive(now, &bytes);
-        other.receive(now, &bytes);
-        node.receive(now, &bytes);
+        let bytes = next_beacon(&mut node, now).expect("due");
+        node.receive(now, HERE, &bytes);
+        other.receive(now, HERE, &bytes);
+        node.receive(now, HERE, &bytes);
         let server = SipServer {
             address: ([127, 0, 0, 1], 5060).into(),
             verdict: name(Verdict::Alive).to_owned(),
@@ -371,5 +569,122 @@ mod tests {
         );
         assert_eq!(report.refused.get("beacon-replayed"), Some(&1));
         assert_eq!(other.summary(), "Node 1: Idle");
+    }
+
+    /// Comes back with an epoch that is too old: within two periods it is taken, and the epoch that
+    /// it must keep is the new one before the first beacon of it is handed out.
+    #[test]
+    fn a_lost_epoch_is_found_again() {
+        let (mut reborn, mut other) = (node(), node());
+        let ring = keys();
+        let old_life = Identity {
+            cluster: 1,
+            node: 1,
+            epoch: 9,
+            key: ring.sending(),
+            sip_port: 5060,
+            redirect_port: 0,
+            address_v4: HERE.into(),
+            address_v6: Address::default(),
+        };
+        let report = reborn.sender.report();
+        let mut sender = Sender::new(old_life, PERIOD, 1, report, Duration::ZERO, 3);
+        let (_, last) = sender.poll_transmit(Duration::ZERO).expect("due");
+        other.receive(Duration::ZERO, HERE, &last);
+        reborn.follow(PERIOD, Verdict::Alive);
+        let mut now = PERIOD;
+        let taken_at = loop {
+            assert!(now < PERIOD * 4, "{:?}", other.refused);
+            while let Some((_, bytes)) = reborn.poll_transmit(now) {
+                if let Some(answer) = other.receive(now, HERE, &bytes) {
+                    reborn.receive(now, HERE, &answer);
+                }
+                assert!(reborn.epoch() == 5 || reborn.epoch() == 10);
+            }
+            if other.map.stamp(1).is_some_and(|stamp| stamp >> 32 == 10) {
+                break now;
+            }
+            now = reborn.next_timeout(now);
+        };
+        assert!(taken_at <= PERIOD * 3, "{taken_at:?}");
+        assert_eq!(reborn.epoch(), 10);
+        // Of its old life nothing is taken any more.
+        other.receive(now, HERE, &last);
+        assert_eq!(other.refused.get("beacon-old-epoch").copied(), Some(1));
+    }
+
+    #[test]
+    fn the_gate_governs_and_news_does_not_wait() {
+        let mut node = node();
+        node.follow(Duration::ZERO, Verdict::Alive);
+        let says = |admission, headroom| {
+            let mut report = self::node().sender.report();
+            (report.admission, report.headroom) = (admission, headroom);
+            Some(report)
+        };
+        node.govern(Duration::ZERO, says(Admission::Free, 900));
+        assert_eq!(due(&mut node, Duration::ZERO), Some((Admission::Free, 900)));
+        let soon = PERIOD / 2;
+        assert_eq!(due(&mut node, soon), None, "nothing new");
+        node.govern(soon, says(Admission::Busy, 0));
+        assert_eq!(due(&mut node, soon), Some((Admission::Busy, 0)));
+        assert!(
+            node.follow(soon, Verdict::Dead).is_empty(),
+            "the gate knows"
+        );
+        assert_eq!(node.govern(soon, None).len(), 1, "farewell");
+        assert_eq!(due(&mut node, PERIOD * 5), None);
+    }
+
+    #[test]
+    fn beacons_from_elsewhere_are_counted() {
+        let (mut node, mut other) = (node(), node());
+        other.follow(Duration::ZERO, Verdict::Alive);
+        let bytes = next_beacon(&mut other, Duration::ZERO).expect("due");
+        let elsewhere = IpAddr::from([192, 0, 2, 99]);
+        node.receive(Duration::ZERO, elsewhere, &bytes);
+        assert_eq!(node.refused.get("beacon-origin"), Some(&1));
+    }
+
+    #[test]
+    fn what_a_stalled_daemon_missed_is_held_against_nobody() {
+        let (mut node, mut other) = (node(), node());
+        other.follow(Duration::ZERO, Verdict::Alive);
+        let bytes = next_beacon(&mut other, Duration::ZERO).expect("due");
+        node.receive(Duration::ZERO, HERE, &bytes);
+        let late = PERIOD * 50;
+        node.poll_transmit(late);
+        let row = node.map().row(late, 1).expect("heard");
+        assert_eq!(row.liveness, lb_common::choose::Liveness::Up);
+    }
+
+    #[test]
+    fn calls_away_from_home_are_reported() {
+        let mut node = node();
+        let lb = SocketAddr::from(([192, 0, 2, 200], 7700));
+        node.set_lbs(&[lb]).expect("an address");
+        let call = Call::from_key(77);
+        node.report_away(PERIOD, call).expect("room");
+        let (to, bytes) = node.poll_report(PERIOD).expect("due");
+        let mut receiver = Receiver::new(1, keys().beacons().to_vec());
+        let known = |_| {
+            Some(Known {
+                is_origin: true,
+                stamp: Some(5 << 32),
+            })
+        };
+        let Ok(Taken::New(report)) = receiver.receive(PERIOD, &bytes, known) else {
+            panic!("not taken");
+        };
+        assert_eq!((to, report.node, report.call), (lb, 1, call));
+        assert_eq!(node.poll_reported(PERIOD), None);
+        let answer = receiver.settle(&report, wire::Verdict::Pinned);
+        node.receive(PERIOD, lb.ip(), &answer);
+        let over = node.poll_reported(PERIOD);
+        assert_eq!(over, Some((call, Outcome::Everywhere)));
+        node.report_away(PERIOD, call).expect("room");
+        let over = node.poll_reported(PERIOD * 2);
+        assert_eq!(over, Some((call, Outcome::TimedOut { lbs: 1 })));
+        assert_eq!((node.sent.reports, node.sent.report_failures), (1, 1));
     }
 }

@@ -16,6 +16,9 @@ pub(crate) struct Report {
     pub epoch: u32,
     /// Of the next beacon.
     pub sequence: u32,
+    /// Ids of the beacon keys that are good, the one that it signs with first.
+    #[serde(default)]
+    pub keys: Vec<u8>,
     /// Whether beacons go out.
     pub speaking: bool,
     /// What they say, in the vocabulary's word.
@@ -56,6 +59,15 @@ pub(crate) struct Sent {
     pub answers: u64,
     /// Beacons that the system did not send.
     pub failed: u64,
+    /// Questions whether this node's stamps are new enough.
+    #[serde(default)]
+    pub probes: u64,
+    /// Pin reports, repetitions among them.
+    #[serde(default)]
+    pub reports: u64,
+    /// Calls away from home that not every controller has a pin for.
+    #[serde(default)]
+    pub report_failures: u64,
 }
 
 /// The status plane as it looks from here.

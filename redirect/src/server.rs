@@ -279,6 +279,11 @@ impl Server {
         }
     }
 
+    /// Other keys for tickets. Branches stay under the secret that they began with.
+    pub(crate) fn set_keys(&mut self, keys: KeyRing) {
+        self.settings.keys = keys;
+    }
+
     /// What is known of the SIP server by asking it.
     pub(crate) fn set_probed(&mut self, now: Duration, probed: admission::server::Server) {
         use admission::server::Server;

@@ -1,4 +1,5 @@
-//! The daemon's sockets on the status plane: for each group one that listens and one that speaks.
+//! The daemon's sockets on the status plane: for each group one that listens, for each family one that
+//! speaks.
 
 use crate::config;
 use lb_common::Address;
@@ -6,15 +7,17 @@ use lb_net::interface::Interface;
 use lb_net::multicast::{self, MulticastError};
 use lb_proto::status::sender::BeaconBytes;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::net::UdpSocket;
 
 /// Longer than anything that is for us: what fills it is not.
 const MAX_DATAGRAM: usize = 256;
 
 pub(crate) struct Sockets {
-    /// A listener and a speaker by turns, in the order of the groups.
+    /// The listeners, then the speakers.
     all: Vec<UdpSocket>,
+    /// The speaker of IPv4, and of IPv6.
+    speakers: [Option<usize>; 2],
     groups: Vec<SocketAddr>,
     config: config::Beacon,
     interface: Interface,
@@ -26,8 +29,6 @@ pub(crate) struct Sockets {
 pub(crate) struct Datagram<'a> {
     pub bytes: &'a [u8],
     pub from: SocketAddr,
-    /// The group of the socket that it came in by.
-    pub group: usize,
 }
 
 impl Sockets {
@@ -38,14 +39,23 @@ impl Sockets {
         let (mut all, mut groups) = (Vec::new(), Vec::new());
         for group in &config.groups {
             all.push(multicast::listen(*group, config.port, &interface)?);
-            let local = own_address(&config, *group);
-            let local = local.unwrap_or_else(|| multicast::any_address(*group));
-            all.push(multicast::speak(local, config.port, &interface)?);
             groups.push(multicast::destination(*group, config.port, &interface));
+        }
+        let mut speakers = [None; 2];
+        let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        for (any, speaker) in any.into_iter().zip(&mut speakers) {
+            let peers = config.peers.iter().map(SocketAddr::ip);
+            let mut spoken_to = config.groups.iter().copied().chain(peers);
+            if spoken_to.any(|address| address.is_ipv4() == any.is_ipv4()) {
+                let local = own_address(&config, any.is_ipv4()).unwrap_or(any);
+                *speaker = Some(all.len());
+                all.push(multicast::speak(local, config.port, &interface)?);
+            }
         }
         let (turn, buffer) = (0, [0; MAX_DATAGRAM]);
         Ok(Self {
             all,
+            speakers,
             groups,
             config,
             interface,
@@ -62,56 +72,77 @@ impl Sockets {
         } = self;
         [true, false].map(|is_v4| {
             let group = config.groups.iter().find(|group| group.is_ipv4() == is_v4);
-            let address = group.and_then(|group| {
-                own_address(config, *group).or_else(|| multicast::source_address(*group, interface))
-            });
+            let peer = config.peers.iter().find(|peer| peer.is_ipv4() == is_v4);
+            let address = own_address(config, is_v4)
+                .or_else(|| multicast::source_address(*group?, interface))
+                .or_else(|| source_towards(*peer?).ok());
             address.map(Address::from).unwrap_or_default()
         })
     }
 
-    /// A group, and the port that beacons to it go to.
+    /// A group, and the port that beacons to it go to; behind the groups, the first of the peers.
     pub(crate) fn group(&self, number: usize) -> Option<SocketAddr> {
-        self.groups.get(number).copied()
+        let peers = self.config.peers.first();
+        self.groups.iter().chain(peers).nth(number).copied()
+    }
+
+    /// Groups that beacons go to, the list of peers being one of them.
+    pub(crate) fn group_count(config: &config::Beacon) -> usize {
+        config.groups.len() + usize::from(!config.peers.is_empty())
     }
 
     /// Waits for a datagram. Cancelling loses nothing.
     pub(crate) async fn receive(&mut self) -> io::Result<Datagram<'_>> {
         let received = multicast::receive(&self.all, &mut self.turn, &mut self.buffer).await;
-        let (index, len, from) = received?;
+        let (_, len, from) = received?;
         Ok(Datagram {
             bytes: self.buffer.get(..len).unwrap_or_default(),
             from,
-            group: index / 2,
         })
     }
 
-    /// Sends a beacon to a group, the first being 0.
+    /// Sends a beacon to a group, the first being 0, or to all peers, which come behind the groups.
+    ///
+    /// A peer that cannot be sent to keeps nothing from the others.
     pub(crate) async fn announce(&self, group: usize, beacon: &BeaconBytes) -> io::Result<()> {
-        let to = self
-            .groups
-            .get(group)
-            .copied()
-            .ok_or(io::ErrorKind::NotFound)?;
-        self.send(group, to, beacon).await
+        match self.groups.get(group) {
+            Some(to) => self.send(*to, beacon).await,
+            None if group == self.groups.len() && !self.config.peers.is_empty() => {
+                let mut result = Ok(());
+                for peer in &self.config.peers {
+                    let sent = self.send(*peer, beacon).await;
+                    result = result.and(sent);
+                }
+                result
+            }
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 
-    /// Sends a beacon to one host, of the family of a group.
-    pub(crate) async fn send(
-        &self,
-        group: usize,
-        to: SocketAddr,
-        beacon: &BeaconBytes,
-    ) -> io::Result<()> {
-        let speaker = self.all.get(group * 2 + 1).ok_or(io::ErrorKind::NotFound)?;
-        speaker.send_to(beacon, to).await.map(drop)
+    /// Sends to one host, or to a group.
+    pub(crate) async fn send(&self, to: SocketAddr, bytes: &BeaconBytes) -> io::Result<()> {
+        let [v4, v6] = self.speakers;
+        let speaker = if to.is_ipv4() { v4 } else { v6 };
+        let speaker = speaker.and_then(|speaker| self.all.get(speaker));
+        let speaker = speaker.ok_or(io::ErrorKind::AddrNotAvailable)?;
+        speaker.send_to(bytes, to).await.map(drop)
     }
 }
 
-/// The configured address of the group's family.
-fn own_address(config: &config::Beacon, group: IpAddr) -> Option<IpAddr> {
-    config
-        .addresses
-        .iter()
-        .copied()
-        .find(|address| address.is_ipv4() == group.is_ipv4())
+/// The configured address of a family.
+fn own_address(config: &config::Beacon, is_v4: bool) -> Option<IpAddr> {
+    let mut addresses = config.addresses.iter().copied();
+    addresses.find(|address| address.is_ipv4() == is_v4)
+}
+
+/// The address that this host sends from to a peer: connecting sends nothing, but chooses it.
+fn source_towards(peer: SocketAddr) -> io::Result<IpAddr> {
+    let any: IpAddr = if peer.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
+    let socket = std::net::UdpSocket::bind((any, 0))?;
+    socket.connect(peer)?;
+    Ok(socket.local_addr()?.ip())
 }

@@ -34,6 +34,17 @@ fn write_report(text: &mut String, report: &Report) -> std::fmt::Result {
         "sent {} beacons, {} answers to queries{failed}",
         sent.beacons, sent.answers
     )?;
+    if sent.reports > 0 || sent.report_failures > 0 {
+        let unknown = match sent.report_failures {
+            0 => String::new(),
+            calls => format!("; not pinned everywhere: {calls}"),
+        };
+        writeln!(
+            text,
+            "sent {} reports of calls away from home{unknown}",
+            sent.reports
+        )?;
+    }
     if report.plane.broken {
         let since = report.plane.silence_ms.map_or("ever".to_owned(), duration);
         writeln!(
@@ -190,6 +201,7 @@ mod tests {
             node: 2,
             epoch: 1_700_000_000,
             sequence: 13,
+            keys: vec![1],
             speaking: true,
             admission: "Idle".to_owned(),
             capacity: 1000,
@@ -204,6 +216,9 @@ mod tests {
                 missed: 0,
             },
             sent: Sent {
+                probes: 3,
+                reports: 0,
+                report_failures: 0,
                 beacons: 13,
                 answers: 1,
                 failed: 0,
@@ -238,6 +253,7 @@ mod tests {
         report.sip_server.verdict = "dead".to_owned();
         report.sip_server.missed = 17;
         report.sent.failed = 3;
+        (report.sent.reports, report.sent.report_failures) = (7, 1);
         report.plane = Plane {
             broken: true,
             silence_ms: Some(4_250),
@@ -249,6 +265,7 @@ mod tests {
             "node 2 of cluster 9, epoch 1700000000: silent, because its SIP server is not known to be there\n\
              SIP server 192.0.2.2:5060: dead; answered 200 120 ms ago, after 0.4 ms; 17 questions missed since\n\
              sent 13 beacons, 1 answers to queries, 3 that the system did not send\n\
+             sent 7 reports of calls away from home; not pinned everywhere: 1\n\
              THE STATUS PLANE IS BROKEN HERE: nobody heard for 4.2 s; ages say nothing\n\
              refused: 5 beacon-forged\n"
         );

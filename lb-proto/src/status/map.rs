@@ -250,6 +250,17 @@ impl AvailabilityMap {
         self.stamps.get(&node).copied()
     }
 
+    /// Whether a node's datagrams may come from there: from an address configured for it, or else one
+    /// that its last beacon names. `None` for who is no member, or was never heard.
+    pub fn is_origin(&self, node: u16, from: IpAddr) -> Option<bool> {
+        let heard = self.nodes.get(&node)?.last.as_ref()?;
+        Some(origin::is_good(
+            self.members.addresses(node),
+            &heard.beacon,
+            from,
+        ))
+    }
+
     /// Takes over from another that it has taken this stamp of a node: only greater ones are taken.
     pub fn resume_stamp(&mut self, node: u16, stamp: u64) {
         if u32::from(node) < MAX_NODES {

@@ -236,6 +236,12 @@ fn write(
     put(12, &node.to_be_bytes());
     put(16, &nonce.to_be_bytes());
     put(24, &stamp.to_be_bytes());
+    seal(&mut bytes, key);
+    bytes
+}
+
+/// Writes the MAC of all that stands before it.
+pub(crate) fn seal(bytes: &mut QueryBytes, key: SipKey) {
     let mut hash = SipHash24::wide(key);
     for at in (0..SIGNED_LEN).step_by(8) {
         hash.word((&bytes[..]).word(at as u32).unwrap_or_default());
@@ -243,7 +249,6 @@ fn write(
     let [low, high] = hash.finish_wide(0, SIGNED_LEN as u64);
     bytes[96..104].copy_from_slice(&low.to_le_bytes());
     bytes[104..].copy_from_slice(&high.to_le_bytes());
-    bytes
 }
 
 #[cfg(test)]

@@ -270,6 +270,7 @@ impl Checker {
             }
             return Status {
                 groups: Vec::new(),
+                addresses: Vec::new(),
                 port: STATUS_PORT,
                 timing: default,
             };
@@ -295,9 +296,13 @@ impl Checker {
             }
             groups.push(address);
         }
-        if groups.is_empty() || groups.len() > STATUS_ADDRESSES / 2 {
+        let addresses = self.status_addresses(&status.addresses);
+        let is_unheard = groups.is_empty() && addresses.is_empty();
+        if is_unheard || groups.len() > STATUS_ADDRESSES / 2 {
             let what = format!("between 1 and {} groups are needed", STATUS_ADDRESSES / 2);
-            self.wrong(span, what, "one for IPv4, or IPv6, or both");
+            let help = "one for IPv4, or IPv6, or both; or, where nodes send to listed peers, this \
+                        machine's own `addresses`";
+            self.wrong(span, what, help);
         }
         let period = self.number(
             status.period_ms.as_ref(),
@@ -328,6 +333,7 @@ impl Checker {
         }
         Status {
             groups,
+            addresses,
             port: self.number(status.port.as_ref(), STATUS_PORT.into(), 1..=65_535) as u16,
             timing: Timing {
                 period: Duration::from_millis(period as u64),
@@ -335,6 +341,25 @@ impl Checker {
                 down_periods: down as u32,
             },
         }
+    }
+
+    fn status_addresses(&mut self, listed: &[Spanned<IpAddr>]) -> Vec<IpAddr> {
+        let limit = STATUS_ADDRESSES / 4;
+        let mut addresses = Vec::new();
+        for address in listed {
+            self.unicast(address, "this machine");
+            let ip = *address.get_ref();
+            if addresses.contains(&ip) {
+                let what = format!("address {ip} is there twice");
+                self.wrong(address.span(), what, "name it once");
+            }
+            if addresses.len() == limit {
+                let what = format!("more than {limit} addresses");
+                self.wrong(address.span(), what, "one of each family is enough");
+            }
+            addresses.push(ip);
+        }
+        addresses
     }
 
     fn unicast(&mut self, address: &Spanned<IpAddr>, of: &str) {

@@ -34,7 +34,10 @@ pub(super) struct File {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Status {
+    #[serde(default)]
     pub(super) groups: Vec<Spanned<IpAddr>>,
+    #[serde(default)]
+    pub(super) addresses: Vec<Spanned<IpAddr>>,
     pub(super) port: Option<Spanned<i64>>,
     pub(super) period_ms: Option<Spanned<i64>>,
     pub(super) hold_periods: Option<Spanned<i64>>,

@@ -39,6 +39,7 @@ fn defaults_fill_the_minimal_file() {
             bpffs: "/sys/fs/bpf/pointsman".into(),
             status: Status {
                 groups: vec!["239.255.77.1".parse().expect("a group")],
+                addresses: Vec::new(),
                 port: 7700,
                 timing: Timing::DEFAULT,
             },

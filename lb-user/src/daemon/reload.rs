@@ -8,6 +8,7 @@ use crate::apply;
 use crate::config::Config;
 use crate::neighbours;
 use crate::plan::Plan;
+use crate::status::Roster;
 
 /// The configuration says something that takes a restart.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +39,7 @@ impl Serving {
         let own = neighbours::own_addresses(&intent.config.nodes)?;
         let plan = Plan::of(&intent.config, &intent.keys, self.clock.jiffy_ns(), &own);
         // The new task opens its sockets before the old one ends: if it cannot, nothing has changed.
-        if concerns_status(&self.intent, &intent) {
+        if concerns_sockets(&self.intent.config, &intent.config) {
             self.restart_status(&intent)?;
         }
         match apply::apply(&self.maps, &plan) {
@@ -48,6 +49,13 @@ impl Serving {
         self.channels
             .nodes
             .send_replace(intent.config.nodes.clone());
+        // What has gone is not judged any more, and what the program now believes is believed.
+        let roster = Roster::of(&intent.config, &intent.keys);
+        self.channels.roster.send_if_modified(|known| {
+            let is_new = *known != roster;
+            *known = roster;
+            is_new
+        });
         self.channels.vips.send_replace(intent.config.vips.clone());
         self.channels
             .session
@@ -77,7 +85,7 @@ fn check_fixed(old: &Config, new: &Config) -> Result<(), NeedsRestart> {
     }
 }
 
-fn concerns_status(old: &Intent, new: &Intent) -> bool {
-    let (a, b) = (&old.config, &new.config);
-    a.status != b.status || a.cluster != b.cluster || a.nodes != b.nodes || old.keys != new.keys
+/// Whether the status plane's sockets would be others. Nodes and keys change without that.
+fn concerns_sockets(old: &Config, new: &Config) -> bool {
+    old.status != new.status || old.cluster != new.cluster
 }

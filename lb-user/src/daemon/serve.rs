@@ -19,7 +19,7 @@ use crate::config::NodeConfig;
 use crate::plan::{self, Plan};
 use crate::plane::clock::Clock;
 use crate::plane::{Maps, Plane, Site};
-use crate::status::{StatusCounts, StatusTask};
+use crate::status::{Roster, StatusCounts, StatusTask};
 
 /// The clock is set anew this often, which bounds its error to a tick.
 const CALIBRATION: Duration = Duration::from_secs(10);
@@ -47,6 +47,7 @@ pub(super) struct Channels {
     pub(super) nodes: watch::Sender<Vec<NodeConfig>>,
     pub(super) vips: watch::Sender<Vec<SocketAddr>>,
     pub(super) session: watch::Sender<Duration>,
+    pub(super) roster: watch::Sender<Roster>,
 }
 
 pub(super) async fn serve(daemon: Daemon, render: Render) -> anyhow::Result<()> {
@@ -105,6 +106,7 @@ pub(super) async fn serve(daemon: Daemon, render: Render) -> anyhow::Result<()> 
             nodes,
             vips,
             session,
+            roster: daemon.roster,
         },
         status_counts: daemon.status_counts,
         status_task,
@@ -199,13 +201,15 @@ impl Serving {
         &mut self,
         intent: &Intent,
     ) -> Result<(), crate::status::StatusError> {
+        let (roster, changes) = watch::channel(Roster::of(&intent.config, &intent.keys));
         let task = StatusTask::open(
             &intent.config,
-            &intent.keys,
+            changes,
             self.maps.clone(),
             self.clock.clone(),
             self.status_counts.clone(),
         )?;
+        self.channels.roster = roster;
         self.status_task.abort();
         self.status_task = spawn(&mut self.tasks, "status plane", task.run());
         Ok(())

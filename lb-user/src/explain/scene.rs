@@ -49,6 +49,7 @@ impl Scene {
             bpffs: PathBuf::new(),
             status: Status {
                 groups: Vec::new(),
+                addresses: Vec::new(),
                 port: 0,
                 timing: Timing::DEFAULT,
             },

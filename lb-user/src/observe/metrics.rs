@@ -302,6 +302,32 @@ fn status(page: &mut Page, counts: &StatusCounts) {
         "Times that the daemon itself did not run for so long that it could not judge others.",
         counts.stalls(),
     );
+    one(
+        "pointsman_beacons_elsewhere_total",
+        "Beacons that came from elsewhere than their node; among those that were refused.",
+        counts.origins(),
+    );
+    one(
+        "pointsman_old_epochs_told_total",
+        "Nodes told that they have begun with an epoch that is too old.",
+        counts.held(),
+    );
+    let mut family = page.family(
+        "pointsman_pin_reports_total",
+        Kind::Counter,
+        "Calls away from home that nodes have reported, by what became of the report.",
+    );
+    for (outcome, count) in counts.reported() {
+        family.sample(&[("outcome", outcome.name())], count);
+    }
+    let mut family = page.family(
+        "pointsman_pin_reports_refused_total",
+        Kind::Counter,
+        "Reports of calls away from home that were refused, by reason.",
+    );
+    for (refusal, count) in counts.report_refusals() {
+        family.sample(&[("reason", refusal.name())], count);
+    }
 }
 
 fn sweeps(page: &mut Page, counts: &SweepCounts) {
@@ -351,6 +377,8 @@ mod tests {
             "pointsman_pins 3",
             "pointsman_status_plane_broken 0",
             r#"pointsman_deferred_lost_total{reason="queue-full"} 0"#,
+            r#"pointsman_pin_reports_total{outcome="pins-full"} 0"#,
+            r#"pointsman_pin_reports_refused_total{reason="forged"} 0"#,
         ] {
             assert!(page.lines().any(|found| found == line), "{line}\n{page}");
         }

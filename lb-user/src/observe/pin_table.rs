@@ -27,6 +27,8 @@ struct NodeRow {
     pins: u64,
     confirmed: u64,
     ended: u64,
+    /// Of calls that the node reported.
+    reported: u64,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -59,6 +61,7 @@ impl Report {
             row.pins += 1;
             row.confirmed += u64::from(pin.flags & Pin::CONFIRMED != 0);
             row.ended += u64::from(pin.flags & Pin::ENDED != 0);
+            row.reported += u64::from(pin.flags & Pin::BY_CONTROLLER != 0);
         }
         let limit = if limit == 0 { pins.len() } else { limit };
         let shown = pins.iter().take(limit).map(|(key, pin)| Row {
@@ -98,13 +101,14 @@ impl Report {
         }
         table.write(output)?;
         writeln!(output)?;
-        let mut table = Table::new(&[">NODE", ">PINS", ">CONFIRMED", ">ENDED"]);
+        let mut table = Table::new(&[">NODE", ">PINS", ">CONFIRMED", ">ENDED", ">REPORTED"]);
         for row in &self.nodes {
             table.row([
                 row.node.to_string(),
                 units::count(row.pins),
                 units::count(row.confirmed),
                 units::count(row.ended),
+                units::count(row.reported),
             ]);
         }
         table.write(output)?;
@@ -150,7 +154,7 @@ mod tests {
         };
         vec![
             (0xa, pin(1, 0, 900, 900)),
-            (0xb, pin(2, Pin::CONFIRMED, 500, 990)),
+            (0xb, pin(2, Pin::CONFIRMED | Pin::BY_CONTROLLER, 500, 990)),
             (0xc, pin(2, Pin::CONFIRMED | Pin::ENDED, 100, 950)),
         ]
     }
@@ -173,7 +177,8 @@ mod tests {
                 node: 2,
                 pins: 2,
                 confirmed: 2,
-                ended: 1
+                ended: 1,
+                reported: 1
             }
         );
         assert_eq!(self::report(None, 0).shown.len(), 3);
@@ -186,12 +191,12 @@ mod tests {
         report(None, 2).write(&mut output).unwrap();
         let expected = "\
 KEY               NODE     AGE   IDLE  STATE
-000000000000000b     2  500 ms  10 ms  confirmed
+000000000000000b     2  500 ms  10 ms  confirmed, by the controller
 000000000000000c     2  900 ms  50 ms  ended
 
-NODE  PINS  CONFIRMED  ENDED
-   1     1          0      0
-   2     2          2      1
+NODE  PINS  CONFIRMED  ENDED  REPORTED
+   1     1          0      0         0
+   2     2          2      1         1
 
 3 pins, 2 shown, room for 64
 ";

@@ -72,10 +72,50 @@ impl Fates {
             self.fates.remove(&transaction);
         }
     }
+}
 
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        debug_assert_eq!(self.fates.len(), self.ends.len());
-        self.fates.len()
+#[cfg(test)]
+mod tests {
+    use super::super::branch::Branches;
+    use super::*;
+    use lb_common::siphash::SipKey;
+    use lb_sip::Message;
+
+    fn transaction(number: u32) -> Transaction {
+        let text = format!(
+            "OPTIONS sip:a@192.0.2.1 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.9;branch=z9hG4bK{number}\r\n\
+             From: <sip:b@c>;tag=1\r\nTo: <sip:a@c>\r\nCall-ID: x\r\nCSeq: 1 OPTIONS\r\n\
+             Content-Length: 0\r\n\r\n"
+        );
+        let message = Message::from_datagram(bytes::Bytes::from(text)).expect("SIP");
+        let mut branches = Branches::new(SipKey { k0: 1, k1: 2 });
+        let via = message.top_via().expect("a Via");
+        branches.transaction(&via, &message).expect("validated")
+    }
+
+    #[test]
+    fn each_is_remembered_for_64_s() {
+        let mut fates = Fates::new(3);
+        let last = LIFETIME - Duration::from_nanos(1);
+        fates.set(Duration::ZERO, transaction(1), Fate::Forwarded);
+        // What becomes of it later does not prolong it.
+        fates.set(last, transaction(1), Fate::Forwarded);
+        assert!(fates.get(last, transaction(1)).is_some());
+        assert!(fates.get(LIFETIME, transaction(1)).is_none());
+        assert!(fates.fates.is_empty() && fates.ends.is_empty());
+    }
+
+    #[test]
+    fn the_oldest_makes_room() {
+        let mut fates = Fates::new(3);
+        for number in 0..5 {
+            fates.set(Duration::ZERO, transaction(number), Fate::Forwarded);
+        }
+        let known = (0..5).filter(|number| {
+            let fate = fates.get(Duration::ZERO, transaction(*number));
+            fate.is_some()
+        });
+        assert_eq!(known.collect::<Vec<u32>>(), [2, 3, 4]);
+        assert_eq!(fates.ends.len(), 3);
     }
 }

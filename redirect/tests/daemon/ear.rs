@@ -86,6 +86,13 @@ impl Ear {
         self.speaker.send_to(bytes, self.group).await.expect("sent");
     }
 
+    /// Sends to the group from an address of this host.
+    pub(crate) async fn shout_from(&self, from: IpAddr, bytes: &[u8]) {
+        let lo = Interface::find("lo").expect("a loopback");
+        let speaker = multicast::speak(from, 0, &lo).expect("a speaker");
+        speaker.send_to(bytes, self.group).await.expect("sent");
+    }
+
     /// Sends to one address, at the status port.
     pub(crate) async fn tell(&self, bytes: &[u8], address: IpAddr) {
         self.speaker

@@ -55,6 +55,14 @@ impl Fixture {
         fixture
     }
 
+    /// Replaces the beacon keys.
+    pub(crate) fn write_keys(&self, beacons: &str) {
+        let fresh = self.directory.join("keys.new");
+        fs::write(&fresh, format!("call {}\n{beacons}", "11".repeat(16))).expect("own directory");
+        fs::set_permissions(&fresh, Permissions::from_mode(0o600)).expect("own file");
+        fs::rename(fresh, self.keys()).expect("own file");
+    }
+
     pub(crate) fn keys(&self) -> PathBuf {
         self.directory.join("keys")
     }
@@ -132,6 +140,12 @@ impl Setup {
         self.directory.join("notify.sock")
     }
 
+    /// The epoch on the disk.
+    pub(crate) fn kept_epoch(&self) -> Option<u32> {
+        let text = fs::read_to_string(self.directory.join("epoch")).ok()?;
+        text.trim().parse().ok()
+    }
+
     fn run(&self, arguments: &[&str]) -> Daemon {
         let config = self.directory.join("config.toml");
         let notify = self.notify_socket();
@@ -197,6 +211,11 @@ impl Daemon {
     /// SIGKILL.
     pub(crate) fn kill(&self) {
         self.signal(rustix::process::Signal::KILL);
+    }
+
+    /// SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        self.signal(rustix::process::Signal::HUP);
     }
 
     /// SIGTERM.

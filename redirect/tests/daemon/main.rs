@@ -199,6 +199,109 @@ async fn every_life_has_a_higher_epoch_and_a_good_end() {
     assert!(ear.until(|beacon| beacon.epoch != second.epoch).await.epoch > second.epoch);
 }
 
+/// With the state lost and the clock of no help, the node asks, is told, and goes on with an epoch
+/// that is taken, kept before anything of it is heard.
+#[tokio::test]
+async fn a_lost_epoch_is_found_by_asking() {
+    let fixture = Fixture::new("challenge");
+    let sip = SipServer::start(200);
+    let mut ear = Ear::open(&fixture);
+    let setup = fixture.daemon(1, &sip);
+    let witness = fixture.daemon(2, &sip).start();
+    let daemon = setup.start();
+    let first = ear.beacon_of(1).await;
+    // Its own last beacon, of a life that it does not know of.
+    let later = lb_common::beacon::Beacon {
+        epoch: first.epoch + 1_000_000,
+        ..first
+    };
+    eventually("the second hears the first", || {
+        (witness.status()?["nodes"][0]["node"] == 1).then_some(())
+    });
+    ear.shout_from(fixture.address(1), &later.write(beacon_key()))
+        .await;
+    let reborn = ear.until(|beacon| beacon.epoch > later.epoch).await;
+    assert_eq!(reborn.epoch, later.epoch + 1);
+    assert_eq!(setup.kept_epoch(), Some(reborn.epoch));
+    eventually("the second takes it", || {
+        let status = witness.status()?;
+        (status["nodes"][0]["epoch"].as_u64() == Some(reborn.epoch.into())).then_some(())
+    });
+    drop(daemon);
+}
+
+#[tokio::test]
+async fn keys_change_by_sighup_without_a_missed_beacon() {
+    let fixture = Fixture::new("rotation");
+    let sip = SipServer::start(200);
+    let mut ear = Ear::open(&fixture);
+    let (first, second) = (
+        fixture.daemon(1, &sip).start(),
+        fixture.daemon(2, &sip).start(),
+    );
+    ear.beacon_of(1).await;
+    second.wait_until_serving();
+    let old = format!("beacon {KEY_ID} {}\n", "22".repeat(16));
+    let new = format!("beacon 9 {}\n", "33".repeat(16));
+    let rings = [
+        (format!("{old}{new}"), vec![KEY_ID, 9]),
+        (format!("{new}{old}"), vec![9, KEY_ID]),
+        (new, vec![9]),
+    ];
+    for (ring, ids) in rings {
+        fixture.write_keys(&ring);
+        for daemon in [&first, &second] {
+            daemon.hang_up();
+            eventually("it has them", || {
+                (daemon.status()?["keys"] == serde_json::json!(ids)).then_some(())
+            });
+        }
+        eventually("both are heard under it", || {
+            let status = second.status()?;
+            let nodes = status["nodes"].as_array()?;
+            let used = nodes.iter().map(|node| node["key_id"].as_u64());
+            used.eq([Some(u64::from(ids[0])); 2]).then_some(())
+        });
+    }
+    let status = second.status().expect("it answers");
+    for node in status["nodes"].as_array().expect("nodes") {
+        assert_eq!(node["liveness"], "Up");
+    }
+    let refused = status["refused"].as_object().expect("counts");
+    assert!(refused.get("beacon-unknown-key").is_none(), "{refused:?}");
+    fixture.write_keys("nonsense\n");
+    second.hang_up();
+    eventually("a bad file changes nothing", || {
+        let status = second.status()?;
+        (status["nodes"][0]["liveness"] == "Up").then_some(())
+    });
+}
+
+/// Without multicast: each has the other in its list.
+#[tokio::test]
+async fn peers_hear_each_other_without_a_group() {
+    let fixture = Fixture::new("peers");
+    let sip = SipServer::start(200);
+    let daemon = |node: u16, other: u16| {
+        let peer = std::net::SocketAddr::new(fixture.address(other), fixture.port());
+        let peers = format!("peers = [\"{peer}\"]\n# groups = [");
+        fixture
+            .daemon(node, &sip)
+            .with("groups = [", &peers)
+            .start()
+    };
+    let (first, second) = (daemon(1, 2), daemon(2, 1));
+    for (daemon, other) in [(&first, 2), (&second, 1)] {
+        eventually("the other is Up", || {
+            let status = daemon.status()?;
+            let nodes = status["nodes"].as_array()?;
+            let is_up =
+                |node: &serde_json::Value| node["node"] == other && node["liveness"] == "Up";
+            nodes.iter().any(is_up).then_some(())
+        });
+    }
+}
+
 #[tokio::test]
 async fn a_query_is_answered_to_whoever_asks() {
     let fixture = Fixture::new("query");

@@ -17,7 +17,13 @@ fn contacts(arrived: &Arrived) -> (String, Vec<u16>) {
 
 /// The switch follows a 302: acknowledges it by way of the VIP, and sends its INVITE to the Contact.
 /// The node that it is for, and what it sends there.
-fn follow(scene: &mut Scene, home: usize, call: &str, answer: &Arrived, hop: u32) -> usize {
+pub(super) fn follow(
+    scene: &mut Scene,
+    home: usize,
+    call: &str,
+    answer: &Arrived,
+    hop: u32,
+) -> usize {
     let (uri, _) = contacts(answer);
     let node = (1..=scene.nodes.len())
         .find(|node| uri.contains(&format!("@{};", own(*node))))
