@@ -18,7 +18,9 @@
 
 use core::ops::ControlFlow;
 
-use crate::maps::{MAX_NODES, NO_NODE, Node, NodeStatus, Settings, TABLE_SLOTS, Turnout, slot_of};
+use crate::maps::{
+    MAX_NODES, NO_NODE, Node, NodeStatus, Settings, StatusPlane, TABLE_SLOTS, Turnout, slot_of,
+};
 use crate::{Admission, Reason};
 
 /// Table slots probed forward from home before the nodes are simply gone through.
@@ -81,8 +83,8 @@ pub trait Fleet {
     fn settings(&self) -> &Settings;
     /// The time, in jiffies.
     fn now(&self) -> u64;
-    /// When the last good beacon of any node came, in jiffies; 0 for never.
-    fn last_beacon(&self) -> u64;
+    /// What is known of the status plane as a whole.
+    fn plane(&self) -> StatusPlane;
     /// What the controller says of a node.
     fn node(&self, id: u16) -> Option<&Node>;
     /// What a node's beacons say.
@@ -146,7 +148,8 @@ pub struct Choice {
     pub reason: Reason,
     /// A pin is to be made: the call will live away from home.
     pub pin: bool,
-    /// Home, should the pin not fit; only with `pin`, and [`NO_NODE`] when home cannot serve.
+    /// Where the rest of the call would be sent without the pin, should it not fit; only with `pin`,
+    /// and [`NO_NODE`] when nobody there can serve.
     pub fallback: u16,
 }
 
@@ -180,9 +183,19 @@ pub fn is_plainly_up(node: &Node, status: &NodeStatus, settings: &Settings, now:
 /// still at the last beacon, so that nodes which were down before stay down and the others stay up.
 #[inline(always)]
 pub fn reference<F: Fleet>(fleet: &F) -> (u64, bool) {
-    let (now, last) = (fleet.now(), fleet.last_beacon());
-    if age(now, last) > fleet.settings().hold {
-        (last, true)
+    reference_at(&fleet.plane(), fleet.settings().hold, fleet.now())
+}
+
+/// [`reference()`], given what it depends on.
+///
+/// When beacons come again, time stands still for another hold time, so that all nodes can be heard
+/// before any is judged: else the first one back would get all new calls.
+#[inline(always)]
+pub fn reference_at(plane: &StatusPlane, hold: u64, now: u64) -> (u64, bool) {
+    if age(now, plane.last_beacon) > hold {
+        (plane.last_beacon, true)
+    } else if plane.resumed != 0 && age(now, plane.resumed) <= hold {
+        (plane.before_outage, true)
     } else {
         (now, false)
     }
@@ -263,6 +276,8 @@ pub fn fitness<F: Fleet>(fleet: &F, id: u16, standing: Standing, reference: u64)
 
 /// Chooses, given the node that the call is pinned to ([`NO_NODE`] when it is not) and whether the
 /// memory of new requests knows that it was sent home.
+///
+/// A pin to a node that is `Down` holds nobody: something new gets another pin in its place.
 #[inline(always)]
 pub fn choose<F: Fleet>(
     fleet: &F,
@@ -281,15 +296,19 @@ pub fn choose<F: Fleet>(
     let generation = turnout as u32 & 1;
     let home = fleet.home(generation, slot);
     let stays = standing == Standing::Existing || remembered;
-    let mut moves = false;
+    let mut moves = pinned != NO_NODE && standing != Standing::Existing;
+    let mut fallback = home;
     if turnout & Turnout::DRAINING != 0 {
         let old = fleet.home(generation ^ 1, slot);
         if old != home {
-            if stays && is_live(old) {
-                return Choice::plain(old, Reason::OldTable);
+            if is_live(old) {
+                if stays {
+                    return Choice::plain(old, Reason::OldTable);
+                }
+                fallback = old;
             }
             // In-dialog requests will go by the old table: the call must be found all the same.
-            moves = !stays;
+            moves |= !stays;
         }
     }
     let home_fitness = fleet.fitness(home, standing, reference);
@@ -298,7 +317,7 @@ pub fn choose<F: Fleet>(
             node: home,
             reason: Reason::Home,
             pin: moves,
-            fallback: home,
+            fallback,
         };
     }
     if home_fitness == Fitness::Live && stays {
@@ -315,12 +334,17 @@ pub fn choose<F: Fleet>(
     let found = fleet.search(key, generation, home, standing, reference);
     if home_fitness == Fitness::Live {
         return match found.best {
-            NO_NODE => Choice::plain(home, Reason::Overflow),
+            NO_NODE => Choice {
+                node: home,
+                reason: Reason::Overflow,
+                pin: moves,
+                fallback,
+            },
             node => Choice {
                 node,
                 reason: Reason::HomeUnwilling,
                 pin: true,
-                fallback: home,
+                fallback,
             },
         };
     }
@@ -347,7 +371,7 @@ pub struct Found {
     pub first: u16,
     /// Of the first two willing nodes the one with more headroom.
     pub best: u16,
-    /// A node that is live, but unwilling.
+    /// The first node that is live, but unwilling.
     pub live: u16,
 }
 
@@ -379,41 +403,90 @@ pub fn search<F: Fleet>(
     standing: Standing,
     reference: u64,
 ) -> Found {
-    let (mut first, mut second, mut live) = (NO_NODE, NO_NODE, NO_NODE);
     let end = fleet.settings().node_end.min(MAX_NODES);
-    let mut place = slot_of(key);
-    let mut id = (key >> 48) as u32 & (MAX_NODES - 1);
-    fleet.repeat(PROBES + end, |step| {
-        let candidate = if step < PROBES {
-            place = if place + 1 >= TABLE_SLOTS {
-                0
-            } else {
-                place + 1
-            };
-            fleet.home(generation, place)
-        } else {
-            id = if id + 1 >= end { 1 } else { id + 1 };
-            id as u16
-        };
-        if candidate != home && candidate != first && candidate != NO_NODE {
-            match fleet.fitness(candidate, standing, reference) {
-                Fitness::Willing if first == NO_NODE => first = candidate,
-                Fitness::Willing => {
-                    second = candidate;
-                    return ControlFlow::Break(());
-                }
-                Fitness::Live => live = candidate,
-                Fitness::Out => {}
-            }
-        }
-        ControlFlow::Continue(())
-    });
+    let mut walk = Walk {
+        fleet,
+        generation,
+        home,
+        standing,
+        reference,
+        end,
+        place: slot_of(key),
+        id: (key >> 48) as u32 & (MAX_NODES - 1),
+        first: NO_NODE,
+        second: NO_NODE,
+        live: NO_NODE,
+    };
+    fleet.repeat(PROBES + end, |step| walk.step(step));
+    let Walk {
+        first,
+        second,
+        live,
+        ..
+    } = walk;
     let best = if second != NO_NODE && fleet.headroom(second) > fleet.headroom(first) {
         second
     } else {
         first
     };
     Found { first, best, live }
+}
+
+/// A search under way.
+///
+/// In this order, so that what the compiler writes in one go is aligned: the verifier refuses other
+/// accesses to the stack.
+#[repr(C)]
+struct Walk<'a, F> {
+    fleet: &'a F,
+    reference: u64,
+    /// The slot probed last.
+    place: u32,
+    /// The node gone through last.
+    id: u32,
+    /// 1 + the highest node id.
+    end: u32,
+    generation: u32,
+    first: u16,
+    second: u16,
+    live: u16,
+    home: u16,
+    standing: Standing,
+}
+
+impl<F: Fleet> Walk<'_, F> {
+    /// Looks at one more candidate, until two are willing.
+    #[inline(always)]
+    fn step(&mut self, step: u32) -> ControlFlow<()> {
+        let candidate = if step < PROBES {
+            self.place = if self.place + 1 >= TABLE_SLOTS {
+                0
+            } else {
+                self.place + 1
+            };
+            self.fleet.home(self.generation, self.place)
+        } else {
+            self.id = if self.id + 1 >= self.end {
+                1
+            } else {
+                self.id + 1
+            };
+            self.id as u16
+        };
+        if candidate != self.home && candidate != self.first && candidate != NO_NODE {
+            match self.fleet.fitness(candidate, self.standing, self.reference) {
+                Fitness::Willing if self.first == NO_NODE => self.first = candidate,
+                Fitness::Willing => {
+                    self.second = candidate;
+                    return ControlFlow::Break(());
+                }
+                Fitness::Live if self.live == NO_NODE => self.live = candidate,
+                Fitness::Live => {}
+                Fitness::Out => {}
+            }
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 /// Calls that a node can still take: what it said last, less what it has been sent since.
@@ -427,4 +500,44 @@ pub fn headroom<F: Fleet>(fleet: &F, id: u16) -> u64 {
     }
     let sent = fleet.started(id).saturating_sub(status.started_before);
     u64::from(status.headroom).saturating_sub(sent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOLD: u64 = 75;
+
+    fn plane(last_beacon: u64, before_outage: u64, resumed: u64) -> StatusPlane {
+        StatusPlane {
+            last_beacon,
+            before_outage,
+            resumed,
+            ignored_staleness: 0,
+        }
+    }
+
+    #[test]
+    fn time_stands_still_while_nobody_is_heard_and_until_all_can_have_been() {
+        for (plane, now, expected) in [
+            (plane(1_000, 0, 0), 1_000 + HOLD, (1_000 + HOLD, false)),
+            (plane(1_000, 0, 0), 1_000 + HOLD + 1, (1_000, true)),
+            // Beacons come again at 9,000.
+            (plane(9_000, 1_000, 9_000), 9_000, (1_000, true)),
+            (plane(9_070, 1_000, 9_000), 9_000 + HOLD, (1_000, true)),
+            (
+                plane(9_070, 1_000, 9_000),
+                9_000 + HOLD + 1,
+                (9_000 + HOLD + 1, false),
+            ),
+            // And stay away again at once.
+            (plane(9_000, 1_000, 9_000), 9_000 + HOLD + 1, (9_000, true)),
+        ] {
+            assert_eq!(
+                reference_at(&plane, HOLD, now),
+                expected,
+                "{plane:?} at {now}"
+            );
+        }
+    }
 }

@@ -13,8 +13,7 @@
 //! | `PINS` | call key → [`Pin`] | both | both |
 //! | `PIN_HINTS` | part of a call key → count | both | program |
 //! | `MEMORY` | epoch and part of a call key → [`memory`](crate::memory) word | both | both |
-//! | `REASONS` | 0 → per-CPU counts by reason | program | controller |
-//! | `NODE_COUNTS` | node → per-CPU [`NodeCounts`] | program | both |
+//! | `COUNTS` | 0 → per-CPU [`Counts`] | program | both |
 //! | `VIP_COUNTS` | VIP → per-CPU count | program | controller |
 //! | `EVENTS` | ring of [`Event`] | program | controller |
 //! | `PORTS` | device map | controller | program |
@@ -26,7 +25,8 @@ use crate::shared;
 use crate::siphash::SipKey;
 use crate::{Address, REASON_SLOTS};
 
-/// Version of everything in this module; part of the path that the maps are pinned under.
+/// Version of everything in this module, and of what the values mean; part of the path that the maps
+/// are pinned under. It stays 1 until the first release.
 pub const LAYOUT_VERSION: u32 = 1;
 
 /// Node ids are 1 to `MAX_NODES - 1`; 0 is none.
@@ -235,6 +235,11 @@ shared! {
     pub struct StatusPlane {
         /// When the last good beacon of any node came, in jiffies. 0: never.
         pub last_beacon: u64,
+        /// When the last one came before the last outage: a time longer than the hold time in which
+        /// nobody was heard.
+        pub before_outage: u64,
+        /// When that outage ended. 0: there was none.
+        pub resumed: u64,
         /// Choices made with staleness ignored, because every node was stale at once.
         pub ignored_staleness: u64,
     }
@@ -293,6 +298,34 @@ pub const fn pin_hint_of(key: u64) -> u32 {
 /// Counts by reason, one CPU's.
 pub type ReasonCounts = [u64; REASON_SLOTS];
 
+/// What one CPU has counted. One value, so that a frame's counts take one look-up.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Frames by reason.
+    pub reasons: ReasonCounts,
+    /// What was sent to each node.
+    pub nodes: [NodeCounts; MAX_NODES as usize],
+}
+
+const _: () = assert!(
+    size_of::<Counts>() == size_of::<ReasonCounts>() + MAX_NODES as usize * size_of::<NodeCounts>(),
+    "padding in Counts",
+);
+
+// SAFETY: repr(C), without padding as asserted above, and made of integers only.
+#[expect(unsafe_code, reason = "layout checked by the assertion above")]
+unsafe impl crate::Shared for Counts {}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            reasons: [0; REASON_SLOTS],
+            nodes: [NodeCounts::default(); MAX_NODES as usize],
+        }
+    }
+}
+
 shared! {
     /// What one CPU has sent to a node.
     pub struct NodeCounts {
@@ -300,7 +333,9 @@ shared! {
         pub packets: u64,
         /// Bytes, link headers included.
         pub bytes: u64,
-        /// New calls: INVITEs not seen before.
+        /// New calls: INVITEs that the memory of new requests does not know. A re-INVITE more than an
+        /// epoch later counts as one, and so does a retransmission across an epoch's end: that costs
+        /// headroom until the node's next beacon, not a call.
         pub started: u64,
         /// Pins made to it.
         pub pinned: u64,

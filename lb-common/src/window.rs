@@ -3,25 +3,34 @@
 //! The kernel implements it over the packet's own memory, userspace over a slice. Decoders see no
 //! pointers and no lengths, only "the word at this offset, if it is all there".
 
+/// Bytes of a block: what a reader goes through without a question about the end.
+pub const BLOCK: u32 = 64;
+
 /// Bytes that can be read at an offset, never past their end.
 pub trait Window: Copy {
-    /// 256 bytes that are known to be there.
-    type Block;
+    /// [`BLOCK`] bytes that are known to be there.
+    type Block: Copy;
 
-    /// The 256 bytes at `offset`.
+    /// The block at `offset`.
     fn block(self, offset: u32) -> Option<Self::Block>;
 
-    /// The sixteen bytes of a block at 16 · `index` (0–15), as two little-endian words.
-    fn pair_in(block: &Self::Block, index: usize) -> (u64, u64);
+    /// The block behind this one.
+    fn block_after(self, block: Self::Block) -> Option<Self::Block>;
+
+    /// The word of a block at 8 · `index` (0–7), little-endian.
+    fn word_in(self, block: Self::Block, index: u32) -> u64;
+
+    /// The word at `place` from the start of a block, which may lie behind it.
+    fn word_from(self, block: Self::Block, place: u32) -> Option<u64>;
+
+    /// The offset of a `place` counted from the start of a block.
+    fn offset_in(self, block: Self::Block, place: u32) -> u32;
 
     /// The byte at `offset`.
     fn byte(self, offset: u32) -> Option<u8>;
 
     /// The eight bytes at `offset`, little-endian.
     fn word(self, offset: u32) -> Option<u64>;
-
-    /// The sixteen bytes at `offset`, as two little-endian words.
-    fn pair(self, offset: u32) -> Option<(u64, u64)>;
 
     /// The two bytes at `offset`, in network order.
     fn be16(self, offset: u32) -> Option<u16>;
@@ -65,17 +74,32 @@ pub trait Window: Copy {
     }
 }
 
-impl<'a> Window for &'a [u8] {
-    type Block = &'a [u8; 256];
+impl Window for &[u8] {
+    type Block = u32;
 
     #[inline]
-    fn block(self, offset: u32) -> Option<Self::Block> {
-        self.get(offset as usize..)?.first_chunk()
+    fn block(self, offset: u32) -> Option<u32> {
+        read::<{ BLOCK as usize }>(self, offset).map(|_| offset)
     }
 
     #[inline]
-    fn pair_in(block: &Self::Block, index: usize) -> (u64, u64) {
-        block.as_slice().pair(16 * index as u32).unwrap_or((0, 0))
+    fn block_after(self, block: u32) -> Option<u32> {
+        self.block(block + BLOCK)
+    }
+
+    #[inline]
+    fn word_in(self, block: u32, index: u32) -> u64 {
+        self.word(block + 8 * index).unwrap_or(0)
+    }
+
+    #[inline]
+    fn word_from(self, block: u32, place: u32) -> Option<u64> {
+        self.word(block + place)
+    }
+
+    #[inline]
+    fn offset_in(self, block: u32, place: u32) -> u32 {
+        block + place
     }
 
     #[inline]
@@ -86,12 +110,6 @@ impl<'a> Window for &'a [u8] {
     #[inline]
     fn word(self, offset: u32) -> Option<u64> {
         read(self, offset).map(u64::from_le_bytes)
-    }
-
-    #[inline]
-    fn pair(self, offset: u32) -> Option<(u64, u64)> {
-        let both = read(self, offset).map(u128::from_le_bytes)?;
-        Some((both as u64, (both >> 64) as u64))
     }
 
     #[inline]
@@ -120,9 +138,6 @@ mod tests {
         assert_eq!(bytes.word(2), Some(u64::from_le_bytes(*b"23456789")));
         assert_eq!(bytes.word(3), None);
         assert_eq!(bytes.word(u32::MAX), None);
-        assert_eq!(bytes.pair(0), None);
-        let sixteen: &[u8] = b"0123456789abcdef";
-        assert_eq!(sixteen.pair(0).map(|pair| pair.1), sixteen.word(8));
         assert_eq!(bytes.be16(8), Some(0x3839));
         assert_eq!(bytes.be32(7), None);
         assert_eq!(bytes.byte(10), None);

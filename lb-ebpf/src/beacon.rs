@@ -5,6 +5,7 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use lb_common::Reason;
 use lb_common::beacon::{Beacon, BeaconError, is_authentic};
+use lb_common::choose::reference_at;
 use lb_common::maps::{Node, NodeStatus, Settings};
 
 use crate::fleet::{jiffies, started};
@@ -59,7 +60,18 @@ fn accept(beacon: &Beacon, settings: &Settings) -> Reason {
         };
     }
     let now = jiffies();
-    judge_run(status, node, settings, now);
+    let Some(plane) = PLANE.get_ptr_mut(0) else {
+        return Reason::NotReady;
+    };
+    // SAFETY: as above.
+    let plane = unsafe { &mut *plane };
+    if plane.last_beacon != 0 && now.wrapping_sub(plane.last_beacon) as i64 > settings.hold as i64 {
+        plane.before_outage = plane.last_beacon;
+        plane.resumed = now;
+    }
+    plane.last_beacon = now;
+    let (reference, _) = reference_at(plane, settings.hold, now);
+    judge_run(status, node, settings, reference, now);
     status.stamp = beacon.stamp();
     status.last_seen = now;
     // SAFETY: the helper takes nothing and returns a number.
@@ -72,20 +84,21 @@ fn accept(beacon: &Beacon, settings: &Settings) -> Reason {
     status.calls_per_second = beacon.calls_per_second;
     status.key_id = beacon.key_id;
     status.admission = beacon.admission as u8;
-    if let Some(plane) = PLANE.get_ptr_mut(0) {
-        // SAFETY: as above; a word is written whole.
-        unsafe { (*plane).last_beacon = now };
-    }
     Reason::Beacon
 }
 
-/// Continues the node's run of beacons or starts a new one.
+/// Continues the node's run of beacons or starts a new one; `reference` is the moment that silence
+/// is counted to.
 ///
 /// A node that was `Down` needs several good beacons before it is `Up` again; one that was merely
 /// `Stale`, or has never been seen, needs one.
 #[inline(always)]
-fn judge_run(status: &mut NodeStatus, node: &Node, settings: &Settings, now: u64) {
-    let silence = now.wrapping_sub(status.last_seen);
+fn judge_run(status: &mut NodeStatus, node: &Node, settings: &Settings, reference: u64, now: u64) {
+    // Heard after the moment that counts: not silent at all.
+    let silence = match reference.wrapping_sub(status.last_seen) {
+        negative if negative as i64 <= 0 => 0,
+        silence => silence,
+    };
     let was_declared_down = node.flags & Node::JUDGED != 0 && status.up_since <= node.down_at;
     if silence > settings.hold || was_declared_down {
         let was_down = was_declared_down || silence > settings.down || status.ready == 0;

@@ -5,9 +5,11 @@ use core::ops::ControlFlow;
 
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_loop, bpf_map_lookup_percpu_elem};
 use lb_common::choose::{self, Fitness, Fleet, Found, Standing};
-use lb_common::maps::{NO_NODE, Node, NodeCounts, NodeStatus, Settings, table_place};
+use lb_common::maps::{
+    Counts, MAX_NODES, NO_NODE, Node, NodeStatus, Settings, StatusPlane, table_place,
+};
 
-use crate::maps::{NODE_COUNTS, NODES, PLANE, SETTINGS, STATUS, TABLE};
+use crate::maps::{COUNTS, NODES, PLANE, SETTINGS, STATUS, TABLE};
 
 /// CPUs whose counts are added up. Chosen: more are not built into one LB.
 const MAX_CPUS: u32 = 256;
@@ -33,21 +35,20 @@ pub(crate) fn home(generation: u32, slot: u32) -> u16 {
 /// New calls sent to a node so far, over all CPUs.
 #[inline(always)]
 pub(crate) fn started(id: u16) -> u64 {
-    let key = u32::from(id);
     let mut sum = 0;
-    let mut cpu = 0;
+    let (key, mut cpu) = (0u32, 0);
     while cpu < MAX_CPUS {
         // SAFETY: the map lives as long as the program, the key is a u32 as the map wants it; the
         // helper (5.18) returns null past the last CPU.
         let counts = unsafe {
-            let map = (&raw const NODE_COUNTS).cast_mut().cast();
-            bpf_map_lookup_percpu_elem(map, (&raw const key).cast(), cpu).cast::<NodeCounts>()
+            let map = (&raw const COUNTS).cast_mut().cast();
+            bpf_map_lookup_percpu_elem(map, (&raw const key).cast(), cpu).cast::<Counts>()
         };
         if counts.is_null() {
             break;
         }
         // SAFETY: not null, so a whole element of the map.
-        sum += unsafe { (*counts).started };
+        sum += unsafe { (*counts).nodes[usize::from(id) & (MAX_NODES as usize - 1)].started };
         cpu += 1;
     }
     sum
@@ -116,8 +117,8 @@ impl Fleet for Kernel {
     }
 
     #[inline(always)]
-    fn last_beacon(&self) -> u64 {
-        PLANE.get(0).map_or(0, |plane| plane.last_beacon)
+    fn plane(&self) -> StatusPlane {
+        PLANE.get(0).copied().unwrap_or_default()
     }
 
     #[inline(always)]

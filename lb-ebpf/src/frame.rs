@@ -3,7 +3,7 @@
 use core::arch::asm;
 
 use aya_ebpf::bindings::xdp_md;
-use lb_common::Window;
+use lb_common::{BLOCK, Window};
 
 /// Offsets are below this. Frames that XDP shows in one piece are shorter; the mask is what the
 /// verifier wants to see.
@@ -57,6 +57,18 @@ impl Frame {
         Some(unsafe { (at as *const T).read_unaligned() })
     }
 
+    #[inline(always)]
+    fn block_at(self, mut at: usize) -> Option<Block> {
+        // The compiler must not compute the address anew behind the check: the verifier would take it
+        // for another one.
+        // SAFETY: a move of a register to itself.
+        unsafe { asm!("{0} = {0}", inout(reg) at, options(pure, nomem, nostack)) };
+        if at + BLOCK as usize > self.end {
+            return None;
+        }
+        Some(Block(at))
+    }
+
     /// Writes both link addresses, destination first.
     #[inline(always)]
     pub(crate) fn set_link_addresses(self, destination: [u8; 6], source: [u8; 6]) -> Option<()> {
@@ -84,7 +96,8 @@ impl Frame {
     }
 }
 
-/// 256 bytes of packet, proven to be there.
+/// Where [`BLOCK`] bytes of packet are proven to be.
+#[derive(Clone, Copy)]
 pub(crate) struct Block(usize);
 
 impl Window for Frame {
@@ -92,20 +105,34 @@ impl Window for Frame {
 
     #[inline(always)]
     fn block(self, offset: u32) -> Option<Block> {
-        let at = self.start + (offset & OFFSET_MASK) as usize;
-        if at + 256 > self.end {
-            None
-        } else {
-            Some(Block(at))
-        }
+        self.block_at(self.start + (offset & OFFSET_MASK) as usize)
     }
 
     #[inline(always)]
-    fn pair_in(block: &Block, index: usize) -> (u64, u64) {
-        let at = (block.0 + 16 * (index & 15)) as *const [u64; 2];
-        // SAFETY: 256 bytes are there, as checked when the block was made; the index is below 16.
-        let [low, high] = unsafe { at.read_unaligned() };
-        (low, high)
+    fn block_after(self, block: Block) -> Option<Block> {
+        self.block_at(block.0 + BLOCK as usize)
+    }
+
+    #[inline(always)]
+    fn word_in(self, block: Block, index: u32) -> u64 {
+        let at = block.0 + 8 * (index & 7) as usize;
+        // SAFETY: the bytes are there, as checked when the block was made; the index is below 8.
+        unsafe { (at as *const u64).read_unaligned() }
+    }
+
+    #[inline(always)]
+    fn word_from(self, block: Block, place: u32) -> Option<u64> {
+        let at = block.0 + place as usize;
+        if at + 8 > self.end {
+            return None;
+        }
+        // SAFETY: the bytes lie within the packet, as just checked.
+        Some(unsafe { (at as *const u64).read_unaligned() })
+    }
+
+    #[inline(always)]
+    fn offset_in(self, block: Block, place: u32) -> u32 {
+        (block.0 - self.start) as u32 + place
     }
 
     #[inline(always)]
@@ -126,12 +153,6 @@ impl Window for Frame {
     #[inline(always)]
     fn word(self, offset: u32) -> Option<u64> {
         self.read(offset)
-    }
-
-    #[inline(always)]
-    fn pair(self, offset: u32) -> Option<(u64, u64)> {
-        self.read::<[u64; 2]>(offset)
-            .map(|[first, second]| (first, second))
     }
 
     #[inline(always)]

@@ -21,7 +21,7 @@ use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use lb_common::choose::is_plainly_up;
 use lb_common::maps::{
-    NO_NODE, Settings, VIP_PROBES, VIP_SLOTS, VipUse, pin_hint_of, slot_of, vip_slot,
+    NO_NODE, Node, Settings, VIP_PROBES, VIP_SLOTS, VipUse, pin_hint_of, slot_of, vip_slot,
 };
 use lb_common::packet::{Datagram, decode};
 use lb_common::sip::Method;
@@ -93,7 +93,7 @@ fn steer(ctx: *mut xdp_md, frame: Frame, sight: &mut Sight) -> Reason {
 fn odd_reason(destination: Option<Address>, reason: Reason) -> Reason {
     match destination {
         Some(address) if reason.outcome() as u8 == Outcome::Defer as u8 => {
-            if is_vip_address(address) {
+            if is_vip_address(address.high, address.low) != 0 {
                 reason
             } else {
                 Reason::NotVip
@@ -122,20 +122,23 @@ fn find_vip(address: Address, port_be: u16) -> (u8, u32) {
     (VipUse::Empty as u8, 0)
 }
 
-/// Whether a VIP has this address, on whatever port: fragments do not show theirs.
+/// Whether a VIP has this address, on whatever port: fragments do not show theirs. A function that
+/// the verifier looks at once.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn is_vip_address(address: Address) -> bool {
+extern "C" fn is_vip_address(high: u64, low: u64) -> u32 {
+    let address = Address { high, low };
     let mut slot = 0;
     while slot < VIP_SLOTS {
         if let Some(vip) = VIPS.get(slot)
             && vip.purpose == VipUse::Sip as u8
             && vip.address == address
         {
-            return true;
+            return 1;
         }
         slot += 1;
     }
-    false
+    0
 }
 
 /// Finds the call and its node, and sends the frame there.
@@ -147,7 +150,7 @@ fn steer_sip(
     settings: &'static Settings,
     sight: &mut Sight,
 ) -> Reason {
-    let call_id_at = match peek::locate(ctx, datagram.payload) {
+    let call_id_at = match peek::locate(ctx, frame, datagram.payload) {
         Ok(at) => at,
         Err(reason) => return reason,
     };
@@ -157,66 +160,58 @@ fn steer_sip(
     };
     sight.call = Some(call);
     let first = slow::first_word(frame, datagram.payload);
-    let node = match plain_home(settings, call.hash, first) {
-        Some(home) => {
-            sight.choice = Reason::Home as u8;
-            home
-        }
-        None => {
-            let decision = Decision::unpack(slow::decide(ctx, datagram.payload, first, call.hash));
-            sight.choice = decision.reason;
-            decision.node
-        }
-    };
-    sight.node = node;
-    let Some(choice) = Reason::from_index(sight.choice) else {
+    if let Some((id, node)) = plain_home(settings, call.hash, first, sight) {
+        sight.node = id;
+        sight.choice = Reason::Home as u8;
+        return send(ctx, frame, node, Reason::Home, sight);
+    }
+    let decision = Decision::unpack(slow::decide(ctx, datagram.payload, first, call.hash));
+    sight.node = decision.node;
+    sight.choice = decision.reason;
+    sight.started = decision.started;
+    let Some(choice) = Reason::from_index(decision.reason) else {
         return Reason::NotReady;
     };
-    if node == NO_NODE {
-        return if choice.outcome() as u8 == Outcome::Defer as u8 {
-            choice
-        } else {
-            Reason::NotReady
-        };
+    match NODES.get(decision.node.into()) {
+        Some(node) if decision.node != NO_NODE => send(ctx, frame, node, choice, sight),
+        _ if choice.outcome() as u8 == Outcome::Defer as u8 => choice,
+        _ => Reason::NotReady,
     }
-    send(ctx, frame, node, choice, sight)
 }
 
 /// Home, when there is nothing more to think about: no pin, tables at rest, home up and willing.
 ///
 /// The memory of new requests is written here and not asked: what it could say is "home".
 #[inline(always)]
-fn plain_home(settings: &Settings, key: u64, first: u64) -> Option<u16> {
+fn plain_home(
+    settings: &Settings,
+    key: u64,
+    first: u64,
+    sight: &mut Sight,
+) -> Option<(u16, &'static Node)> {
     let turnout = TURNOUT.get(0)?.word;
     if slow::is_draining(turnout) || *PIN_HINTS.get(pin_hint_of(key))? != 0 {
         return None;
     }
     let home = fleet::home(turnout as u32 & 1, slot_of(key));
     let now = fleet::jiffies();
-    if !is_plainly_up(
-        NODES.get(home.into())?,
-        STATUS.get(home.into())?,
-        settings,
-        now,
-    ) {
+    let node = NODES.get(home.into())?;
+    if !is_plainly_up(node, STATUS.get(home.into())?, settings, now) {
         return None;
     }
     let method = Method::of(first);
-    if method.may_start() {
-        slow::remember(key, settings, now);
-        if method == Method::Invite {
-            slow::count_started(home);
-        }
+    if method.may_start() && slow::remember(key, settings, now) && method == Method::Invite {
+        sight.started = 1;
     }
-    Some(home)
+    Some((home, node))
 }
 
 /// Sends the frame to the node: back out of the port it came in by, or out of another.
 #[inline(always)]
-fn send(ctx: *mut xdp_md, frame: Frame, id: u16, choice: Reason, sight: &mut Sight) -> Reason {
-    let Some(node) = NODES.get(id.into()).filter(|node| node.is_reachable()) else {
+fn send(ctx: *mut xdp_md, frame: Frame, node: &Node, choice: Reason, sight: &mut Sight) -> Reason {
+    if !node.is_reachable() {
         return Reason::NoNeighbour;
-    };
+    }
     // SAFETY: the kernel calls the program with a valid context.
     let ingress = unsafe { (*ctx).ingress_ifindex };
     if node.ifindex == ingress {

@@ -4,9 +4,9 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG};
 use aya_ebpf::btf_maps::{Array, DevMap, HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use lb_common::maps::{
-    BeaconKey, DEFAULT_MAX_PINS, EVENT_RING_LEN, MAX_KEYS, MAX_NODES, MAX_PORTS, MAX_VIPS, Node,
-    NodeCounts, NodeStatus, PIN_HINTS as HINTS, Pin, ReasonCounts, Settings, StatusPlane,
-    TABLE_ELEMENTS, Turnout, VIP_SLOTS, Vip,
+    BeaconKey, Counts, DEFAULT_MAX_PINS, EVENT_RING_LEN, MAX_KEYS, MAX_NODES, MAX_PORTS, MAX_VIPS,
+    Node, NodeStatus, PIN_HINTS as HINTS, Pin, Settings, StatusPlane, TABLE_ELEMENTS, Turnout,
+    VIP_SLOTS, Vip,
 };
 use lb_common::memory::MEMORY_WORDS;
 
@@ -36,9 +36,7 @@ pub(crate) static PIN_HINTS: Array<u64, { HINTS as usize }, { BPF_F_MMAPABLE as 
 #[btf_map]
 pub(crate) static MEMORY: Array<u64, { 2 * MEMORY_WORDS as usize }> = Array::new();
 #[btf_map]
-pub(crate) static REASONS: PerCpuArray<ReasonCounts, 1> = PerCpuArray::new();
-#[btf_map]
-pub(crate) static NODE_COUNTS: PerCpuArray<NodeCounts, { MAX_NODES as usize }> = PerCpuArray::new();
+pub(crate) static COUNTS: PerCpuArray<Counts, 1> = PerCpuArray::new();
 #[btf_map]
 pub(crate) static VIP_COUNTS: PerCpuArray<u64, { MAX_VIPS as usize }> = PerCpuArray::new();
 #[btf_map]

@@ -3,12 +3,12 @@
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
-use lb_common::maps::{Event, MAX_VIPS};
+use lb_common::maps::{Event, MAX_NODES, MAX_VIPS};
 use lb_common::sip::CallKey;
-use lb_common::{Outcome, Reason};
+use lb_common::{Outcome, REASON_SLOTS, Reason};
 
 use crate::frame::Frame;
-use crate::maps::{EVENTS, NODE_COUNTS, REASONS, VIP_COUNTS};
+use crate::maps::{COUNTS, EVENTS, VIP_COUNTS};
 
 /// What the program found out about a frame on its way.
 ///
@@ -28,6 +28,8 @@ pub(crate) struct Sight {
     pub(crate) node: u16,
     /// Why, as the number of a [`Reason`].
     pub(crate) choice: u8,
+    /// 1 when this is a new call.
+    pub(crate) started: u8,
 }
 
 impl Default for Sight {
@@ -38,6 +40,7 @@ impl Default for Sight {
             vip: MAX_VIPS,
             node: 0,
             choice: 0,
+            started: 0,
             action: xdp_action::XDP_PASS,
             sample: 0,
         }
@@ -47,30 +50,26 @@ impl Default for Sight {
 /// Counts the frame, shows it if it is sampled, and turns the verdict into an XDP action.
 #[inline(always)]
 pub(crate) fn count(ctx: *mut xdp_md, frame: Frame, reason: Reason, sight: &Sight) -> u32 {
-    let action = match reason.outcome() {
-        Outcome::SteerCallId => sight.action,
-        Outcome::Drop => xdp_action::XDP_DROP,
-        Outcome::Defer | Outcome::Pass | Outcome::SteerFallback | Outcome::Reply => {
-            xdp_action::XDP_PASS
-        }
+    let is_sent = sight.action != xdp_action::XDP_PASS;
+    let action = if !is_sent && reason.outcome() as u8 == Outcome::Drop as u8 {
+        xdp_action::XDP_DROP
+    } else {
+        sight.action
     };
-    if let Some(counts) = REASONS.get_ptr_mut(0) {
-        // SAFETY: this CPU's element, which nobody else writes; the index is below its length.
-        unsafe { (*counts)[usize::from(reason as u8)] += 1 };
+    if let Some(counts) = COUNTS.get_ptr_mut(0) {
+        // SAFETY: this CPU's element, which nobody else writes.
+        let counts = unsafe { &mut *counts };
+        counts.reasons[usize::from(reason as u8) & (REASON_SLOTS - 1)] += 1;
+        if is_sent {
+            let node = &mut counts.nodes[usize::from(sight.node) & (MAX_NODES as usize - 1)];
+            node.packets += 1;
+            node.bytes += u64::from(frame.len());
+            node.started += u64::from(sight.started);
+        }
     }
     if let Some(count) = VIP_COUNTS.get_ptr_mut(sight.vip) {
         // SAFETY: as above.
         unsafe { *count += 1 };
-    }
-    if action != xdp_action::XDP_PASS
-        && action != xdp_action::XDP_DROP
-        && let Some(counts) = NODE_COUNTS.get_ptr_mut(sight.node.into())
-    {
-        // SAFETY: as above.
-        unsafe {
-            (*counts).packets += 1;
-            (*counts).bytes += u64::from(frame.len());
-        }
     }
     if sight.sample != 0 {
         show(ctx, reason, sight, action);
@@ -85,18 +84,17 @@ fn show(ctx: *mut xdp_md, reason: Reason, sight: &Sight, action: u32) {
     if sight.sample > 1 && unsafe { bpf_get_prandom_u32() } % sight.sample != 0 {
         return;
     }
-    let call = sight.call.unwrap_or(CallKey {
-        hash: 0,
-        at: 0,
-        len: 0,
-    });
+    let (key, call_id_at, call_id_len) = match sight.call {
+        Some(call) => (call.hash, call.at, call.len.get()),
+        None => (0, 0, 0),
+    };
     if let Some(mut entry) = EVENTS.reserve_untyped::<Event>(0) {
         entry.write(Event {
-            key: call.hash,
+            key,
             // SAFETY: the helper takes nothing and returns a number.
             time_ns: unsafe { bpf_ktime_get_ns() },
-            call_id_at: call.at,
-            call_id_len: call.len,
+            call_id_at,
+            call_id_len,
             frame_len: Frame::of(ctx).len(),
             // SAFETY: the kernel calls the program with a valid context.
             ifindex: unsafe { (*ctx).ingress_ifindex },

@@ -5,22 +5,24 @@
 
 use core::arch::asm;
 
-use aya_ebpf::bindings::{BPF_NOEXIST, xdp_md};
-use lb_common::choose::{self, Choice, Standing, choose};
-use lb_common::maps::{NO_NODE, Pin, Settings, Turnout, pin_hint_of};
+use aya_ebpf::bindings::{BPF_EXIST, BPF_NOEXIST, xdp_md};
+use lb_common::choose::{self, Choice, Fitness, Fleet, Standing, choose};
+use lb_common::maps::{MAX_NODES, NO_NODE, Pin, Settings, Turnout, pin_hint_of};
 use lb_common::memory;
 use lb_common::sip::{Budget, Method, has_to_tag};
 use lb_common::{Reason, Window};
 
 use crate::fleet::{Kernel, jiffies};
 use crate::frame::Frame;
-use crate::maps::{MEMORY, NODE_COUNTS, PIN_HINTS, PINS, PLANE, SETTINGS, TURNOUT};
+use crate::maps::{COUNTS, MEMORY, PIN_HINTS, PINS, PLANE, SETTINGS, TURNOUT};
 
 /// Where a message goes, and why: what a function can return in one register.
 #[derive(Clone, Copy)]
 pub(crate) struct Decision {
     pub(crate) node: u16,
     pub(crate) reason: u8,
+    /// 1 when this is a new call.
+    pub(crate) started: u8,
 }
 
 impl Decision {
@@ -29,12 +31,13 @@ impl Decision {
         Self {
             node: word as u16,
             reason: (word >> 16) as u8,
+            started: (word >> 24) as u8,
         }
     }
 
     #[inline(always)]
-    fn pack(node: u16, reason: Reason) -> u64 {
-        u64::from(node) | (reason as u64) << 16
+    fn pack(node: u16, reason: Reason, started: bool) -> u64 {
+        u64::from(node) | (reason as u64) << 16 | u64::from(started) << 24
     }
 }
 
@@ -44,7 +47,7 @@ impl Decision {
 #[inline(never)]
 pub(crate) extern "C" fn decide(ctx: *mut xdp_md, message_at: u32, first: u64, key: u64) -> u64 {
     let (Some(settings), Some(turnout)) = (SETTINGS.get(0), TURNOUT.get(0)) else {
-        return Decision::pack(NO_NODE, Reason::NotReady);
+        return Decision::pack(NO_NODE, Reason::NotReady, false);
     };
     let kernel = Kernel {
         settings,
@@ -52,24 +55,22 @@ pub(crate) extern "C" fn decide(ctx: *mut xdp_md, message_at: u32, first: u64, k
     };
     let method = Method::of(first);
     let pinned = pinned(key, method, kernel.now);
+    let (reference, is_frozen) = choose::reference(&kernel);
+    let is_lost =
+        pinned != NO_NODE && kernel.fitness(pinned, Standing::Existing, reference) == Fitness::Out;
     let remembered = is_remembered(key, settings, kernel.now);
-    let standing = match standing(ctx, message_at, method, pinned) {
+    let keeper = if is_lost { NO_NODE } else { pinned };
+    let standing = match standing(ctx, message_at, method, keeper) {
         Ok(standing) => standing,
-        Err(reason) => return Decision::pack(NO_NODE, reason),
+        Err(reason) => return Decision::pack(NO_NODE, reason, false),
     };
     let choice = choose(&kernel, key, standing, turnout.word, pinned, remembered);
-    if choose::reference(&kernel).1
-        && let Some(plane) = PLANE.get_ptr_mut(0)
-    {
+    if is_frozen && let Some(plane) = PLANE.get_ptr_mut(0) {
         // SAFETY: an element of an array map lives as long as the program. The count is for the
         // alarm: one that is lost between two CPUs changes nothing.
         unsafe { (*plane).ignored_staleness += 1 };
     }
-    let (node, reason) = carry_out(choice, &kernel, key, standing);
-    if standing == Standing::NewCall {
-        count_started(node);
-    }
-    Decision::pack(node, reason)
+    carry_out(choice, &kernel, key, standing, remembered, is_lost)
 }
 
 /// How the message stands to the calls that exist. A pinned call's node is asked whatever it is.
@@ -102,28 +103,37 @@ extern "C" fn to_tag(ctx: *mut xdp_md, at: u32) -> u32 {
     }
 }
 
-/// Makes the pin that the choice asks for, or remembers that home was chosen.
+/// Makes the pin that the choice asks for, or remembers that home was chosen: once, so that a request
+/// that is repeated for ever is not remembered for ever. Returns a packed [`Decision`].
 #[inline(always)]
-fn carry_out(choice: Choice, kernel: &Kernel, key: u64, standing: Standing) -> (u16, Reason) {
-    if !choice.pin {
-        if standing != Standing::Existing && choice.reason != Reason::HomeDown {
-            remember(key, kernel.settings, kernel.now);
+fn carry_out(
+    choice: Choice,
+    kernel: &Kernel,
+    key: u64,
+    standing: Standing,
+    remembered: bool,
+    is_lost: bool,
+) -> u64 {
+    let is_call = standing == Standing::NewCall;
+    let (node, reason) = if !choice.pin {
+        (choice.node, choice.reason)
+    } else if pin(key, choice.node, kernel.now, is_lost) {
+        return Decision::pack(choice.node, choice.reason, is_call);
+    } else {
+        // Another CPU may have been faster with a copy of the same message: its choice counts.
+        let node = pinned(key, Method::Other, kernel.now);
+        if node != NO_NODE {
+            return Decision::pack(node, Reason::Pinned, false);
         }
-        return (choice.node, choice.reason);
+        if choice.fallback == NO_NODE {
+            return Decision::pack(choice.node, Reason::PinsFull, is_call && !remembered);
+        }
+        (choice.fallback, Reason::PinsFull)
+    };
+    if standing != Standing::Existing && !remembered {
+        remember(key, kernel.settings, kernel.now);
     }
-    if pin(key, choice.node, kernel.now) {
-        return (choice.node, choice.reason);
-    }
-    // Another CPU may have been faster with a copy of the same message: its choice counts.
-    let node = pinned(key, Method::Other, kernel.now);
-    if node != NO_NODE {
-        return (node, Reason::Pinned);
-    }
-    if choice.fallback == NO_NODE {
-        return (choice.node, Reason::PinsFull);
-    }
-    remember(key, kernel.settings, kernel.now);
-    (choice.fallback, Reason::PinsFull)
+    Decision::pack(node, reason, is_call && !remembered)
 }
 
 /// The node that the call is pinned to, or [`NO_NODE`]. Passing messages keep the pin alive and tell its state.
@@ -150,14 +160,13 @@ fn pinned(key: u64, method: Method, now: u64) -> u16 {
     pin.node
 }
 
-/// Pins a call. False when it is pinned already, or when the pins are full.
+/// Pins a call, in place of a pin that has lost its node or else of none. False when it is pinned
+/// already, or when the pins are full.
 #[inline(always)]
-fn pin(key: u64, node: u16, now: u64) -> bool {
+fn pin(key: u64, node: u16, now: u64, in_place: bool) -> bool {
     let Some(hint) = PIN_HINTS.get_ptr_mut(pin_hint_of(key)) else {
         return false;
     };
-    // Counted before it is there: a pin without its hint would not be found.
-    add_atomically(hint, 1);
     let pin = Pin {
         node,
         flags: 0,
@@ -165,13 +174,21 @@ fn pin(key: u64, node: u16, now: u64) -> bool {
         created: now,
         last_seen: now,
     };
-    if PINS.insert(key, pin, BPF_NOEXIST.into()).is_err() {
-        add_atomically(hint, -1);
-        return false;
+    if in_place {
+        if PINS.insert(key, pin, BPF_EXIST.into()).is_err() {
+            return false;
+        }
+    } else {
+        // Counted before it is there: a pin without its hint would not be found.
+        add_atomically(hint, 1);
+        if PINS.insert(key, pin, BPF_NOEXIST.into()).is_err() {
+            add_atomically(hint, -1);
+            return false;
+        }
     }
-    if let Some(counts) = NODE_COUNTS.get_ptr_mut(node.into()) {
+    if let Some(counts) = COUNTS.get_ptr_mut(0) {
         // SAFETY: this CPU's element, which nobody else writes.
-        unsafe { (*counts).pinned += 1 };
+        unsafe { (*counts).nodes[usize::from(node) & (MAX_NODES as usize - 1)].pinned += 1 };
     }
     true
 }
@@ -197,9 +214,9 @@ fn is_remembered(key: u64, settings: &Settings, now: u64) -> bool {
     })
 }
 
-/// Remembers that a new request is sent home.
+/// Remembers that a new request is sent home. Whether it is new in this epoch.
 #[inline(always)]
-pub(crate) fn remember(key: u64, settings: &Settings, now: u64) {
+pub(crate) fn remember(key: u64, settings: &Settings, now: u64) -> bool {
     let epoch = memory::epoch_of(now, settings.epoch_shift);
     if let Some(word) = MEMORY.get_ptr_mut(memory::word_of(key, epoch)) {
         // SAFETY: an element of an array map; the word is read and written whole.
@@ -207,18 +224,11 @@ pub(crate) fn remember(key: u64, settings: &Settings, now: u64) {
             let known = *word;
             if !memory::has(known, key, epoch) {
                 *word = memory::with(known, key, epoch);
+                return true;
             }
         }
     }
-}
-
-/// Counts a new call, for the headroom that is left until the node's next beacon.
-#[inline(always)]
-pub(crate) fn count_started(node: u16) {
-    if let Some(counts) = NODE_COUNTS.get_ptr_mut(node.into()) {
-        // SAFETY: this CPU's element, which nobody else writes.
-        unsafe { (*counts).started += 1 };
-    }
+    false
 }
 
 /// Whether the tables are changing, so that home alone does not decide.

@@ -24,8 +24,8 @@ use crate::plane::site::{self, Detached};
 /// view of the access nodes up to date. The program stays when the daemon goes, however it goes:
 /// stopping, killing and upgrading it lose no packet. `pointsman detach` is what ends steering.
 ///
-/// All other commands look at the running data plane through its pinned maps, so they work with the
-/// daemon dead. They take root.
+/// `nodes`, `pins` and `stats` look at the running data plane through its pinned maps, so they work
+/// with the daemon dead. They take root.
 #[derive(Debug, Parser)]
 #[command(name = "pointsman", version, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Cli {

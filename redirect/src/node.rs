@@ -14,7 +14,7 @@
 //! - From the first [`govern`](Node::govern) on, what the admission gate reports, which has looked at
 //!   the SIP server itself.
 //!
-//! What is news goes out at once, as far as the [sender](lb_proto::status::sender)'s rate allows. A
+//! What is news goes out at once, as far as the [`sender`]'s rate allows. A
 //! beacon is taken only from an address of its node, and what this daemon missed because it did not
 //! run is held against nobody.
 

@@ -67,9 +67,9 @@ impl Air {
     fn send_to(&self, group: &str, bytes: &[u8]) -> Result<Reason> {
         let maps = self.0.plane.maps();
         let frame = build::datagram(group.parse()?, bytes);
-        let before = maps.reasons()?;
+        let before = maps.counts()?.reasons;
         let run = self.0.plane.test_run(&frame, INGRESS)?;
-        let after = maps.reasons()?;
+        let after = maps.counts()?.reasons;
         let counted: Vec<_> = Reason::ALL
             .iter()
             .filter(|reason| after[**reason as usize] != before[**reason as usize])
@@ -187,6 +187,34 @@ fn a_genuine_beacon_is_taken_over() -> Result<()> {
     ensure!(status == expected, "{status:?}");
     ensure!(
         status.last_seen_ns > 0 && (before.saturating_sub(1)..=after).contains(&status.up_since)
+    );
+    Ok(())
+}
+
+/// After a time in which nobody was heard, a node goes on where it was: it is the plane that was away.
+#[test]
+fn an_outage_of_all_beacons_costs_no_node_its_run() -> Result<()> {
+    let air = Air::new()?;
+    for sequence in 1..=5 {
+        ensure!(air.send(&beacon(sequence).write(KEY))? == Reason::Beacon);
+    }
+    let long = Duration::from_secs(180 * 60);
+    air.silence(long)?;
+    let maps = air.0.plane.maps();
+    let before = air.status()?;
+    let mut plane = maps.plane_status()?;
+    plane.last_beacon -= air.0.clock.jiffies(long);
+    maps.set_plane_status(plane)?;
+
+    ensure!(air.send(&beacon(6).write(KEY))? == Reason::Beacon);
+    let (after, resumed) = (air.status()?, maps.plane_status()?);
+    ensure!(
+        (after.run, after.ready, after.up_since) == (6, 1, before.up_since),
+        "{after:?}"
+    );
+    ensure!(
+        (resumed.before_outage, resumed.resumed) == (plane.last_beacon, after.last_seen),
+        "{resumed:?}"
     );
     Ok(())
 }

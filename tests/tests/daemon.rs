@@ -135,7 +135,7 @@ fn left_to_others(daemons: &Daemons<'_>) -> Result<u64> {
 fn a_new_controller_adopts_calls_away_from_home() -> Result<()> {
     const BUSY: u16 = 1;
     let lab = lab()?;
-    let mut fleet = Fleet::start(&lab, Settings::default())?;
+    let mut fleet = Fleet::start(&lab, Settings::patient())?;
     let program = fs::metadata(fleet.daemons.pins().join("program"))?.ino();
     let link = fs::metadata(fleet.daemons.pins().join("link-eth0"))?.ino();
     let client = Client::open(&lab, lab.vip_v4())?;

@@ -110,7 +110,7 @@ fn compare(world: &World, opinion: &Opinion, frame: &[u8]) -> Result<Reason> {
             ensure!(expected, "kernel: {}, userspace steers", reason.name());
             ensure!(
                 event.key == call.hash
-                    && (event.call_id_at, event.call_id_len) == (call.at, call.len),
+                    && (event.call_id_at, event.call_id_len) == (call.at, call.len.get()),
                 "kernel: {event:?}, userspace: {call:?}"
             );
         }

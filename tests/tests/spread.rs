@@ -73,7 +73,7 @@ fn plane(dead: Option<u16>) -> Result<Plane> {
     }
     maps.set_plane_status(StatusPlane {
         last_beacon: now,
-        ignored_staleness: 0,
+        ..StatusPlane::default()
     })?;
     maps.insert_vip(Vip {
         address: Address::from(call(0).vip.ip()),
@@ -108,7 +108,7 @@ fn steer(plane: &Plane, call: &Call) -> Result<u16> {
         bail!(
             "{} is not steered: frames by reason {:?}",
             call.call_id,
-            plane.maps().reasons()?
+            plane.maps().counts()?.reasons
         );
     }
     let mac = run

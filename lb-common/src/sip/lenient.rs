@@ -60,7 +60,10 @@ fn value(message: &[u8], at: usize) -> Option<Range<usize>> {
         start += line_end;
     }
     let len = message[start..].iter().take_while(|b| **b > b' ').count();
-    (len > 0).then_some(start..start + len)
+    // What else stands in the line would have to be guessed at: is it part of the value?
+    let end = skip_blanks(message, start + len);
+    let is_whole = matches!(&message[end..], [b'\n', ..] | [b'\r', b'\n', ..]);
+    (len > 0 && is_whole).then_some(start..start + len)
 }
 
 #[cfg(test)]
@@ -98,5 +101,17 @@ mod tests {
         assert_eq!(call_id(b""), None);
         assert_eq!(call_id(b"\r\n\r\n"), None);
         assert_eq!(call_id(b"BYE x SIP/2.0\r\nCall-ID:"), None);
+    }
+
+    #[test]
+    fn takes_no_part_for_the_whole() {
+        for line in [&b"a\0b\n"[..], b"a b\n", b"a\rb\n", b"a"] {
+            let message = [b"BYE x SIP/2.0\nCall-ID: ", line, b"\n"].concat();
+            assert_eq!(call_id(&message[..message.len() - 1]), None, "{line:?}");
+        }
+        assert_eq!(
+            call_id(b"BYE x SIP/2.0\nCall-ID: a \t\n\n"),
+            Some(&b"a"[..])
+        );
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Asked only where the answer changes the choice, so plain rather than fast.
 
-use super::{Budget, END, find_line, is_after_name, is_blank, value_start};
+use super::lines::{Budget, END, find_line, is_after_name, is_blank, value_start};
 use crate::{Reason, Window};
 
 /// Bytes of To header that are read. Chosen: display name and URI of a few hundred bytes exist.
@@ -46,7 +46,7 @@ static NEXT: [u8; 16 << 8] = {
 /// [`Reason::OddTo`] when it cannot be told within the bytes that are read.
 #[inline(always)]
 pub fn has_to_tag<W: Window>(message: W, start: u32, budget: Budget) -> Result<bool, Reason> {
-    let name_end = find_line::<W, false>(message, start, budget, Reason::OddTo, |line, _| {
+    let name_end = find_line(message, start, start, budget, Reason::OddTo, |line, _| {
         if (line | TO_CASE) & 0xffff == TO_NAME && is_after_name((line >> 16) as u8) {
             Some(2)
         } else if (line as u8 | 0x20) == b't' && is_after_name((line >> 8) as u8) {

@@ -27,7 +27,7 @@ fn letter(five_bits: u32) -> char {
     ALPHABET[five_bits as usize % 32].into()
 }
 
-/// Reads what [`write`] has written, in either case. `None` for everything else: other characters,
+/// Reads what [`write()`] has written, in either case. `None` for everything else: other characters,
 /// other lengths, bits left over that are not zero.
 pub(super) fn read(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() * 5 / 8);

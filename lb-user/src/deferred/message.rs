@@ -1,6 +1,6 @@
 //! What userspace reads in a deferred message: its Call-ID, and how it stands to the calls there are.
 //!
-//! First with the kernel's own reader, to the end of the message instead of its first 1,400 bytes; so
+//! First with the kernel's own reader, to the end of the message instead of its first 1,500 bytes; so
 //! whatever the kernel could have steered gets the key that the kernel would have given it. Only
 //! what that reader refuses is read leniently: other line ends, folded and overlong values.
 
@@ -44,7 +44,10 @@ pub(crate) fn call(message: &[u8], secret: SipKey) -> Option<Call> {
 fn strictly(message: &[u8], secret: SipKey) -> Option<(u64, Range<usize>)> {
     let at = find_call_id(message, 0, Budget::WHOLE).ok()?;
     let call = CallKey::read(message, at, secret).ok()?;
-    Some((call.hash, call.at as usize..(call.at + call.len) as usize))
+    Some((
+        call.hash,
+        call.at as usize..(call.at + call.len.get()) as usize,
+    ))
 }
 
 fn leniently(message: &[u8], secret: SipKey) -> Option<(u64, Range<usize>)> {

@@ -90,7 +90,7 @@ impl Side {
         let last_beacon = now - self.clock.jiffies(Duration::from_secs(state.plane_age_s));
         maps.set_plane_status(StatusPlane {
             last_beacon,
-            ignored_staleness: 0,
+            ..StatusPlane::default()
         })
         .unwrap();
         maps.set_turnout(Turnout {

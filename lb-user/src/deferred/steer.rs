@@ -15,7 +15,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
-use lb_common::choose::{Choice, Fleet, Standing, choose, is_plainly_up};
+use lb_common::choose::{Choice, Fitness, Fleet, Standing, choose, is_plainly_up, reference};
 use lb_common::maps::{NO_NODE, Pin, Turnout};
 use lb_common::sip::Method;
 use lb_common::siphash::{SipKey, siphash13};
@@ -116,19 +116,27 @@ fn by_call<F: Fleet, R: Records>(
     } = call;
     let pinned = pinned(records, key, method, fleet.now())?;
     let remembered = is_remembered(fleet, records, key)?;
-    let standing = match pinned {
-        NO_NODE => message::standing(payload, method),
+    let is_lost = pinned != NO_NODE
+        && fleet.fitness(pinned, Standing::Existing, reference(fleet).0) == Fitness::Out;
+    let standing = if pinned == NO_NODE || is_lost {
+        message::standing(payload, method)
+    } else {
         // A pinned call's node is asked first, whatever the message is.
-        _ => Standing::Existing,
+        Standing::Existing
     };
     let choice = choose(fleet, key, standing, turnout, pinned, remembered);
     // Where home is plainly up the kernel does not look for a To tag, and remembers them all.
     let is_plain = pinned == NO_NODE && turnout & Turnout::DRAINING == 0;
     let is_plain = is_plain && choice.reason == Reason::Home && is_up(fleet, choice.node);
-    if is_plain && method.may_start() {
+    if is_plain && method.may_start() && !remembered {
         remember(fleet, records, key)?;
     }
-    let (node, reason) = carry_out(fleet, records, choice, key, standing)?;
+    let stands = Stands {
+        standing,
+        remembered,
+        is_lost,
+    };
+    let (node, reason) = carry_out(fleet, records, choice, key, stands)?;
     Ok(Steering {
         node,
         reason,
@@ -142,16 +150,26 @@ fn is_up<F: Fleet>(fleet: &F, id: u16) -> bool {
     known.is_some_and(|(node, status)| is_plainly_up(node, status, fleet.settings(), fleet.now()))
 }
 
+/// How a message stands to what is recorded.
+struct Stands {
+    standing: Standing,
+    /// It was sent home before.
+    remembered: bool,
+    /// Its call is pinned to a node that is `Down`.
+    is_lost: bool,
+}
+
 /// Makes the pin that the choice asks for, or remembers that home was chosen.
 fn carry_out<F: Fleet, R: Records>(
     fleet: &F,
     records: &R,
     choice: Choice,
     key: u64,
-    standing: Standing,
+    stands: Stands,
 ) -> Result<(u16, Reason), R::Error> {
+    let is_to_be_remembered = stands.standing != Standing::Existing && !stands.remembered;
     if !choice.pin {
-        if standing != Standing::Existing && choice.reason != Reason::HomeDown {
+        if is_to_be_remembered {
             remember(fleet, records, key)?;
         }
         return Ok((choice.node, choice.reason));
@@ -163,6 +181,10 @@ fn carry_out<F: Fleet, R: Records>(
         created: fleet.now(),
         last_seen: fleet.now(),
     };
+    if stands.is_lost {
+        records.update_pin(key, pin)?;
+        return Ok((choice.node, choice.reason));
+    }
     if records.insert_pin(key, pin)? {
         return Ok((choice.node, choice.reason));
     }
@@ -173,7 +195,9 @@ fn carry_out<F: Fleet, R: Records>(
     if choice.fallback == NO_NODE {
         return Ok((choice.node, Reason::PinsFull));
     }
-    remember(fleet, records, key)?;
+    if is_to_be_remembered {
+        remember(fleet, records, key)?;
+    }
     Ok((choice.fallback, Reason::PinsFull))
 }
 

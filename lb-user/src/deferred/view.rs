@@ -7,7 +7,7 @@ use std::cell::OnceCell;
 use std::net::SocketAddr;
 
 use lb_common::choose::Fleet;
-use lb_common::maps::{MAX_NODES, NO_NODE, Node, NodeStatus, Pin, Settings};
+use lb_common::maps::{Counts, MAX_NODES, NO_NODE, Node, NodeStatus, Pin, Settings, StatusPlane};
 
 use super::steer::{Records, Steering, steer};
 use crate::plane::maps::Insertion;
@@ -30,9 +30,10 @@ pub fn steer_by_maps(
 struct View<'a> {
     maps: &'a Maps,
     settings: Settings,
-    last_beacon: u64,
+    plane: StatusPlane,
     now: u64,
     nodes: Vec<OnceCell<Option<(Node, NodeStatus)>>>,
+    counts: OnceCell<Option<Counts>>,
 }
 
 impl<'a> View<'a> {
@@ -40,9 +41,10 @@ impl<'a> View<'a> {
         Ok(Self {
             maps,
             settings: maps.settings()?,
-            last_beacon: maps.plane_status()?.last_beacon,
+            plane: maps.plane_status()?,
             now,
             nodes: vec![OnceCell::new(); MAX_NODES as usize],
+            counts: OnceCell::new(),
         })
     }
 
@@ -62,8 +64,8 @@ impl Fleet for View<'_> {
         self.now
     }
 
-    fn last_beacon(&self) -> u64 {
-        self.last_beacon
+    fn plane(&self) -> StatusPlane {
+        self.plane
     }
 
     fn node(&self, id: u16) -> Option<&Node> {
@@ -79,7 +81,11 @@ impl Fleet for View<'_> {
     }
 
     fn started(&self, id: u16) -> u64 {
-        self.maps.node_counts(id).map_or(0, |counts| counts.started)
+        let counts = self.counts.get_or_init(|| self.maps.counts().ok());
+        let node = counts
+            .as_ref()
+            .and_then(|counts| counts.nodes.get(usize::from(id)));
+        node.map_or(0, |node| node.started)
     }
 }
 

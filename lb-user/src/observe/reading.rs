@@ -88,16 +88,16 @@ impl Reading {
     /// # Errors
     /// [`AccessError`], naming the map.
     pub fn take(maps: &Maps, now: u64) -> Result<Self, AccessError> {
+        let counts = maps.counts()?;
         let mut nodes = Vec::new();
         for id in NO_NODE + 1..MAX_NODES as u16 {
             let node = maps.node(id)?;
             if node.flags & (Node::CONFIGURED | Node::LEAVING) != 0 {
-                let (status, counts) = (maps.status(id)?, maps.node_counts(id)?);
                 nodes.push(NodeReading {
                     id,
                     node,
-                    status,
-                    counts,
+                    status: maps.status(id)?,
+                    counts: counts.nodes[usize::from(id)],
                 });
             }
         }
@@ -115,7 +115,7 @@ impl Reading {
             settings: maps.settings()?,
             plane: maps.plane_status()?,
             turnout: maps.turnout()?,
-            reasons: maps.reasons()?,
+            reasons: counts.reasons,
             nodes,
             vips: vips.collect::<Result<_, AccessError>>()?,
             pins: maps.pin_count(),
@@ -199,8 +199,8 @@ impl Fleet for Reading {
         self.now
     }
 
-    fn last_beacon(&self) -> u64 {
-        self.plane.last_beacon
+    fn plane(&self) -> StatusPlane {
+        self.plane
     }
 
     fn node(&self, id: u16) -> Option<&Node> {
@@ -275,7 +275,7 @@ pub(super) mod tests {
             },
             plane: StatusPlane {
                 last_beacon: now - 10,
-                ignored_staleness: 0,
+                ..StatusPlane::default()
             },
             turnout: Turnout::default(),
             reasons,

@@ -16,8 +16,8 @@ use aya::maps::{Array, DevMap, HashMap, Map, MapData, MapError, MapFd, PerCpuArr
 use aya::sys::SyscallError;
 use lb_common::Shared;
 use lb_common::maps::{
-    BeaconKey, Event, MAX_PORTS, Node, NodeCounts, NodeStatus, Pin, ReasonCounts, Settings,
-    StatusPlane, TABLE_ELEMENTS, TABLE_PACK, TABLE_SLOTS, Turnout, Vip, table_place,
+    BeaconKey, Counts, Event, MAX_PORTS, Node, NodeStatus, Pin, Settings, StatusPlane,
+    TABLE_ELEMENTS, TABLE_PACK, TABLE_SLOTS, Turnout, Vip, table_place,
 };
 
 use super::batch;
@@ -77,8 +77,7 @@ pub struct Maps {
     pins_fd: OwnedFd,
     max_pins: u32,
     pin_hints: PinHints,
-    reasons: PerCpuArray<MapData, ReasonCounts>,
-    node_counts: PerCpuArray<MapData, Raw<NodeCounts>>,
+    counts: PerCpuArray<MapData, Raw<Counts>>,
     vip_counts: Mutex<PerCpuArray<MapData, u64>>,
     events: Mutex<RingBuf<MapData>>,
     events_fd: RawFd,
@@ -146,8 +145,7 @@ impl Maps {
             pins_fd,
             max_pins,
             pin_hints,
-            reasons: typed(take("REASONS")?)?,
-            node_counts: typed(take("NODE_COUNTS")?)?,
+            counts: typed(take("COUNTS")?)?,
             vip_counts: Mutex::new(typed(take("VIP_COUNTS")?)?),
             events_fd: events.as_raw_fd(),
             events: Mutex::new(events),

@@ -2,9 +2,8 @@
 
 use aya::maps::MapType;
 use lb_common::maps::{
-    BeaconKey, EVENT_RING_LEN, MAX_KEYS, MAX_NODES, MAX_PORTS, MAX_VIPS, Node, NodeCounts,
-    NodeStatus, PIN_HINTS, Pin, ReasonCounts, Settings, StatusPlane, TABLE_ELEMENTS, Turnout,
-    VIP_SLOTS, Vip,
+    BeaconKey, Counts, EVENT_RING_LEN, MAX_KEYS, MAX_NODES, MAX_PORTS, MAX_VIPS, Node, NodeStatus,
+    PIN_HINTS, Pin, Settings, StatusPlane, TABLE_ELEMENTS, Turnout, VIP_SLOTS, Vip,
 };
 use lb_common::memory::MEMORY_WORDS;
 
@@ -69,7 +68,7 @@ const fn per_cpu<T>(name: &'static str, entries: u32) -> Shape {
 }
 
 /// Every map of the object.
-pub const MAPS: [Shape; 16] = [
+pub const MAPS: [Shape; 15] = [
     order::<Settings>("SETTINGS", 1),
     order::<Turnout>("TURNOUT", 1),
     order::<Vip>("VIPS", VIP_SLOTS),
@@ -91,8 +90,7 @@ pub const MAPS: [Shape; 16] = [
         ..array::<u64>("PIN_HINTS", PIN_HINTS)
     },
     array::<u64>("MEMORY", 2 * MEMORY_WORDS),
-    per_cpu::<ReasonCounts>("REASONS", 1),
-    per_cpu::<NodeCounts>("NODE_COUNTS", MAX_NODES),
+    per_cpu::<Counts>("COUNTS", 1),
     per_cpu::<u64>("VIP_COUNTS", MAX_VIPS),
     Shape {
         name: "EVENTS",

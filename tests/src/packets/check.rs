@@ -55,11 +55,10 @@ struct Counters {
 
 impl Counters {
     fn read(maps: &Maps) -> Result<Self> {
+        let counts = maps.counts()?;
         Ok(Self {
-            reasons: maps.reasons()?.to_vec(),
-            nodes: (0..=NODES)
-                .map(|id| maps.node_counts(id))
-                .collect::<Result<_, _>>()?,
+            reasons: counts.reasons.to_vec(),
+            nodes: counts.nodes[..=usize::from(NODES)].to_vec(),
             vips: maps.vip_count(0)? + maps.vip_count(1)?,
             ignored_staleness: maps.plane_status()?.ignored_staleness,
         })

@@ -102,7 +102,7 @@ impl World {
         let last_beacon = heard.collect::<Result<Vec<_>>>()?.into_iter().max();
         maps.set_plane_status(StatusPlane {
             last_beacon: last_beacon.unwrap_or(0),
-            ignored_staleness: 0,
+            ..StatusPlane::default()
         })?;
         let pin = |node| Pin {
             node,
@@ -157,7 +157,7 @@ impl World {
             stamp: 1 << 32,
             last_seen,
             up_since: last_seen,
-            started_before: maps.node_counts(id)?.started,
+            started_before: maps.counts()?.nodes[usize::from(id)].started,
             beacons: 1,
             headroom: state.headroom,
             capacity: state.headroom,

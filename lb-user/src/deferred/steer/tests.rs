@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 
 use lb_common::Admission;
-use lb_common::maps::{Node, NodeStatus, Settings, slot_of};
+use lb_common::maps::{Node, NodeStatus, Settings, StatusPlane, slot_of};
 use lb_common::memory::MEMORY_WORDS;
 use proptest::prelude::*;
 
@@ -66,8 +66,11 @@ impl Fleet for Cluster {
     fn now(&self) -> u64 {
         self.now
     }
-    fn last_beacon(&self) -> u64 {
-        NOW
+    fn plane(&self) -> StatusPlane {
+        StatusPlane {
+            last_beacon: NOW,
+            ..StatusPlane::default()
+        }
     }
     fn node(&self, id: u16) -> Option<&Node> {
         self.nodes.get(usize::from(id)).filter(|_| id != NO_NODE)

@@ -70,7 +70,7 @@ fn a_plain_request_is_steered_by_its_call_id() {
 fn what_is_deferred_reaches_the_node_of_the_same_call() {
     let mut laboratory = laboratory();
     let plain = run(&mut laboratory, &frame_of(VIP, &options("Call-ID: a@b")));
-    let long = format!("Subject: {}\r\nCall-ID: a@b", "x".repeat(2_000));
+    let long = format!("Subject: {}\r\nCall-ID: a@b", "x".repeat(3_000));
     let lf: Vec<u8> = options("Call-ID: a@b")
         .into_iter()
         .filter(|byte| *byte != b'\r')

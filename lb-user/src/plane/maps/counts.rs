@@ -1,43 +1,29 @@
 //! Counters, summed over all CPUs.
 
 use aya::maps::PerCpuValues;
-use lb_common::REASON_SLOTS;
-use lb_common::maps::{NodeCounts, ReasonCounts};
+use lb_common::maps::Counts;
 
 use super::{AccessError, Maps, lock};
 use crate::plane::raw::Raw;
 
 impl Maps {
-    /// Frames by reason, over all CPUs.
-    pub fn reasons(&self) -> Result<ReasonCounts, AccessError> {
-        let per_cpu = self.reasons.get(&0, 0).map_err(|source| AccessError {
-            map: "REASONS",
+    /// Frames by reason and what was sent to each node, over all CPUs.
+    pub fn counts(&self) -> Result<Counts, AccessError> {
+        let per_cpu = self.counts.get(&0, 0).map_err(|source| AccessError {
+            map: "COUNTS",
             source,
         })?;
-        let mut sum = [0; REASON_SLOTS];
-        for counts in per_cpu.iter() {
-            for (total, count) in sum.iter_mut().zip(counts) {
+        let mut sum = Counts::default();
+        for Raw(counts) in per_cpu.iter() {
+            for (total, count) in sum.reasons.iter_mut().zip(counts.reasons) {
                 *total += count;
             }
-        }
-        Ok(sum)
-    }
-
-    /// What was sent to a node, over all CPUs.
-    pub fn node_counts(&self, id: u16) -> Result<NodeCounts, AccessError> {
-        let per_cpu = self
-            .node_counts
-            .get(&id.into(), 0)
-            .map_err(|source| AccessError {
-                map: "NODE_COUNTS",
-                source,
-            })?;
-        let mut sum = NodeCounts::default();
-        for Raw(counts) in per_cpu.iter() {
-            sum.packets += counts.packets;
-            sum.bytes += counts.bytes;
-            sum.started += counts.started;
-            sum.pinned += counts.pinned;
+            for (total, counts) in sum.nodes.iter_mut().zip(counts.nodes) {
+                total.packets += counts.packets;
+                total.bytes += counts.bytes;
+                total.started += counts.started;
+                total.pinned += counts.pinned;
+            }
         }
         Ok(sum)
     }
