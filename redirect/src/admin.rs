@@ -1,10 +1,12 @@
 //! The admin socket: one line of JSON in, one line of JSON out.
 //!
-//! `{"verb":"status"}` is answered with the report, anything else with `{"error":"…"}`. The socket's
-//! mode is 0660: root and the daemon's group may ask.
+//! `{"verb":"status"}` is answered with the report, `{"verb":"calls"}` with the calls,
+//! `{"verb":"drain","deadline_ms":600000}` and `{"verb":"undrain"}` with `{"done":true}`, anything
+//! else with `{"error":"…"}`. The socket's mode is 0660: root and the daemon's group may ask.
 
 use crate::daemon::Asker;
-use crate::report::Report;
+use crate::overview::Overview;
+use crate::server::record::CallReport;
 use anyhow::{Context, bail};
 use lb_net::shutdown::Shutdown;
 use serde::{Deserialize, Serialize};
@@ -28,14 +30,19 @@ const MAX_QUESTION: u64 = 4096;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "snake_case")]
-enum Question {
+pub(crate) enum Question {
     Status,
+    Calls,
+    Drain { deadline_ms: Option<u64> },
+    Undrain,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
-enum Answer {
-    Status(Box<Report>),
+pub(crate) enum Answer {
+    Status(Box<Overview>),
+    Calls { calls: Vec<CallReport> },
+    Done { done: bool },
     Error { error: String },
 }
 
@@ -125,12 +132,11 @@ async fn answer(stream: UnixStream, asker: Asker) -> io::Result<()> {
         .read_line(&mut line)
         .await?;
     let answer = match serde_json::from_str(&line) {
-        Ok(Question::Status) => match asker.report().await {
-            Some(report) => Answer::Status(Box::new(report)),
-            None => Answer::Error {
+        Ok(question) => carry_out(question, &asker)
+            .await
+            .unwrap_or_else(|| Answer::Error {
                 error: "the daemon is stopping".to_owned(),
-            },
-        },
+            }),
         Err(error) => Answer::Error {
             error: format!("not understood: {error}"),
         },
@@ -140,14 +146,42 @@ async fn answer(stream: UnixStream, asker: Asker) -> io::Result<()> {
     writer.write_all(text.as_bytes()).await
 }
 
-/// Asks the daemon at `path` for its report.
-pub(crate) fn ask(path: &Path) -> anyhow::Result<Report> {
+/// `None`: the daemon's task has ended.
+async fn carry_out(question: Question, asker: &Asker) -> Option<Answer> {
+    let done = |is_there: bool| {
+        if is_there {
+            Answer::Done { done: true }
+        } else {
+            no_redirect_server()
+        }
+    };
+    Some(match question {
+        Question::Status => Answer::Status(Box::new(asker.overview().await?)),
+        Question::Calls => match asker.calls().await? {
+            Some(calls) => Answer::Calls { calls },
+            None => no_redirect_server(),
+        },
+        Question::Drain { deadline_ms } => {
+            done(asker.drain(deadline_ms.map(Duration::from_millis)).await?)
+        }
+        Question::Undrain => done(asker.undrain().await?),
+    })
+}
+
+fn no_redirect_server() -> Answer {
+    Answer::Error {
+        error: "there is no redirect server: [sip] listen is not set".to_owned(),
+    }
+}
+
+/// Asks the daemon at `path`.
+pub(crate) fn ask(path: &Path, question: &Question) -> anyhow::Result<Answer> {
     let shown = path.display();
     let mut stream = BlockingStream::connect(path)
         .with_context(|| format!("no daemon answers at {shown}; is it running?"))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let mut question = serde_json::to_string(&Question::Status)?;
+    let mut question = serde_json::to_string(question)?;
     question.push('\n');
     stream
         .write_all(question.as_bytes())
@@ -156,8 +190,8 @@ pub(crate) fn ask(path: &Path) -> anyhow::Result<Report> {
     let answer = BufReader::new(stream).read_line(&mut line);
     answer.with_context(|| format!("no answer at {shown} within {PATIENCE:?}"))?;
     match serde_json::from_str(&line).with_context(|| format!("odd answer at {shown}"))? {
-        Answer::Status(report) => Ok(*report),
         Answer::Error { error } => bail!("the daemon at {shown} says: {error}"),
+        answer => Ok(answer),
     }
 }
 
@@ -186,7 +220,7 @@ mod tests {
             Err(AdminError::Occupied { .. })
         ));
         fs::remove_file(&path).expect("own file");
-        let error = format!("{:#}", ask(&path).expect_err("nobody"));
+        let error = format!("{:#}", ask(&path, &Question::Status).expect_err("nobody"));
         assert!(error.contains("is it running?"), "{error}");
     }
 }

@@ -3,6 +3,10 @@
 //! Unknown keys are refused, because a misspelt setting that is silently ignored is worse than a
 //! daemon that does not start. Every error names file, line and column, and shows the line.
 
+use crate::server::{Mode, Overflow};
+use lb_proto::admission::Limits;
+use lb_proto::admission::pressure::{Share, Threshold};
+use lb_proto::admission::rate::Rate;
 use lb_proto::pin_report::{LbError, MOST_LBS};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
@@ -11,6 +15,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Addresses that the redirect server listens at, at most.
+const MAX_LISTENERS: usize = 16;
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
@@ -27,6 +34,7 @@ pub(crate) struct Config {
     pub state_dir: PathBuf,
     #[serde(deserialize_with = "beacon")]
     pub beacon: Beacon,
+    #[serde(deserialize_with = "sip")]
     pub sip: Sip,
     pub capacity: Capacity,
     #[serde(default)]
@@ -81,6 +89,25 @@ pub(crate) struct Sip {
     /// Whether it is probed at all.
     #[serde(default = "default_true")]
     pub probe: bool,
+    /// Where the redirect server takes requests, by UDP and by TCP; without one, there is none.
+    #[serde(default, deserialize_with = "listeners")]
+    pub listen: Vec<SocketAddr>,
+    /// The node's own address, for other nodes and for those that are redirected here; the first of
+    /// `listen` when left out.
+    #[serde(default, deserialize_with = "own_address")]
+    pub advertise: Option<SocketAddr>,
+    #[serde(default)]
+    pub mode: Mode,
+    #[serde(default)]
+    pub overflow: Overflow,
+}
+
+impl Sip {
+    /// Where the redirect server is reached; `None` if there is none.
+    pub(crate) fn redirect_address(&self) -> Option<SocketAddr> {
+        let first = self.listen.first()?;
+        Some(self.advertise.unwrap_or(*first))
+    }
 }
 
 /// Whom it tells of calls that it takes away from their homes.
@@ -98,6 +125,41 @@ pub(crate) struct Lb {
 pub(crate) struct Capacity {
     #[serde(deserialize_with = "calls")]
     pub calls: u32,
+    /// New calls in a second; as many as come when left out.
+    #[serde(default, deserialize_with = "rate")]
+    pub calls_per_second: Option<u32>,
+    /// New calls at once; as many as in a second when left out.
+    #[serde(default, deserialize_with = "rate")]
+    pub burst: Option<u32>,
+    /// CPU pressure in per cent at which no new calls are taken; 0: it is not looked at.
+    #[serde(default = "default_cpu", deserialize_with = "percent")]
+    pub cpu_pressure: u8,
+    /// Memory pressure, likewise.
+    #[serde(default = "default_memory", deserialize_with = "percent")]
+    pub memory_pressure: u8,
+}
+
+impl Capacity {
+    /// What the gate goes by.
+    pub(crate) fn limits(&self) -> Limits {
+        let threshold = |percent: u8| match percent {
+            0 => Threshold::NEVER,
+            // The hysteresis of the defaults: two thirds.
+            percent => Threshold {
+                high: Share::percent(percent),
+                low: Share::percent(percent - percent / 3),
+            },
+        };
+        Limits {
+            calls: self.calls,
+            rate: self.calls_per_second.map(|per_second| Rate {
+                per_second,
+                burst: self.burst.unwrap_or(per_second).max(1),
+            }),
+            cpu: threshold(self.cpu_pressure),
+            memory: threshold(self.memory_pressure),
+        }
+    }
 }
 
 /// Where `status` asks.
@@ -180,6 +242,36 @@ fn beacon<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Beacon, D::Error
     }
 }
 
+/// The section, checked for settings that contradict one another.
+fn sip<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Sip, D::Error> {
+    let sip = Sip::deserialize(deserializer)?;
+    let Some(address) = sip.redirect_address() else {
+        return match sip.advertise {
+            Some(_) => Err(D::Error::custom(
+                "advertise says where the redirect server is, but there is none without listen",
+            )),
+            None => Ok(sip),
+        };
+    };
+    let server = sip.server;
+    if sip.listen.contains(&server) {
+        return Err(D::Error::custom(format!(
+            "{server} cannot be the SIP server's address and one of listen"
+        )));
+    }
+    if !(sip.listen.iter()).any(|listener| listener.is_ipv4() == server.is_ipv4()) {
+        return Err(D::Error::custom(format!(
+            "listen: no address is of the family of the SIP server, {server}"
+        )));
+    }
+    if address.ip().is_unspecified() {
+        return Err(D::Error::custom(format!(
+            "advertise: say by which address others reach this node; {address} is none"
+        )));
+    }
+    Ok(sip)
+}
+
 fn default_true() -> bool {
     true
 }
@@ -230,6 +322,45 @@ fn calls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
 
 fn periods<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     within(deserializer, 2..=1000, "number of periods").map(|number| number as u32)
+}
+
+fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let number = within(deserializer, 1..=1_000_000, "number of calls")?;
+    Ok(Some(number as u32))
+}
+
+fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    within(deserializer, 0..=100, "pressure in per cent").map(|number| number as u8)
+}
+
+fn listeners<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
+    let listeners = Vec::<SocketAddr>::deserialize(deserializer)?;
+    if listeners.len() > MAX_LISTENERS {
+        return Err(D::Error::custom(format!(
+            "give {MAX_LISTENERS} addresses at most"
+        )));
+    }
+    match listeners
+        .iter()
+        .find(|address| address.ip().is_multicast() || address.port() == 0)
+    {
+        Some(address) => Err(D::Error::custom(format!(
+            "{address} is no address to listen at: give one of this host, and a port"
+        ))),
+        None => Ok(listeners),
+    }
+}
+
+fn own_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    server(deserializer).map(Some)
+}
+
+fn default_cpu() -> u8 {
+    60
+}
+
+fn default_memory() -> u8 {
+    20
 }
 
 fn period<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
@@ -381,6 +512,26 @@ mod tests {
             ),
             ("probe_ms = 500", "probe_ms = 1", "1 is no probe interval"),
             ("calls = 1000", "calls = -1", "-1 is no number of calls"),
+            (
+                "# calls_per_second = 200",
+                "calls_per_second = 0",
+                "0 is no number of calls",
+            ),
+            (
+                "cpu_pressure = 60",
+                "cpu_pressure = 101",
+                "101 is no pressure in per cent",
+            ),
+            (
+                "mode = \"relay\"",
+                "mode = \"mesh\"",
+                "unknown variant `mesh`",
+            ),
+            (
+                "# listen = [",
+                "listen = [\"224.0.0.1:5060\"] #",
+                "no address to listen at",
+            ),
             ("cluster = 1", "cluster = 1\ncluster = 2", "duplicate key"),
             ("cluster = 1", "cluster =", "TOML parse error"),
         ];
@@ -427,6 +578,26 @@ mod tests {
             error.contains("fd00::1 is of a family that no group or peer is of"),
             "{error}"
         );
+        let listeners = [
+            ("192.0.2.11:5060", "cannot be the SIP server's address"),
+            (
+                "[::1]:5062",
+                "no address is of the family of the SIP server",
+            ),
+            (
+                "0.0.0.0:5062",
+                "say by which address others reach this node",
+            ),
+        ];
+        for (listener, problem) in listeners {
+            let listen = format!("listen = [\"{listener}\"] #");
+            let contrary = EXAMPLE.replacen("# listen = [", &listen, 1);
+            let error = Config::parse(&contrary).expect_err(listener).to_string();
+            assert!(
+                error.contains(problem) && error.contains("line "),
+                "{error}"
+            );
+        }
     }
 
     #[test]

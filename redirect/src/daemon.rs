@@ -11,15 +11,27 @@ use crate::epoch;
 use crate::health::Verdict;
 use crate::node::{self, Node};
 use crate::numbers;
+use crate::overview::{Overview, Redirect};
+use crate::pressure::Pressure;
 use crate::prober::Prober;
 use crate::report::{Report, SipServer, milliseconds};
+use crate::server::record::CallReport;
+use crate::server::{Server, Settings};
+use crate::sip::{Sip, Wish};
 use crate::sockets::Sockets;
 use anyhow::Context;
+use lb_common::Address;
+use lb_common::beacon::Beacon;
 use lb_net::interface::Interface;
 use lb_net::shutdown::Shutdown;
 use lb_net::{metrics, random, systemd};
+use lb_proto::admission;
 use lb_proto::keys::KeyRing;
+use lb_proto::status::map::AvailabilityMap;
 use lb_proto::status::sender::BeaconBytes;
+use lb_sip::dialog::liveness::Policy;
+use lb_sip::dialog::table::Cursor;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -33,16 +45,64 @@ const QUESTIONS: usize = 8;
 /// How often the node's own addresses are looked up: they come late at boot, and may change.
 const LOOK_AT_ADDRESSES: Duration = Duration::from_secs(1);
 
-/// Asks the daemon's task.
+/// Calls in one answer, at most.
+const PAGE: usize = 500;
+
+/// A question to the daemon's task, with room for the answer.
+#[derive(Debug)]
+pub(crate) enum Question {
+    Overview(oneshot::Sender<Overview>),
+    /// The calls behind a place, and the place where they end.
+    Calls(Option<Cursor>, oneshot::Sender<Option<Calls>>),
+    /// New calls go elsewhere, and the rest is hung up after this time, if one is given.
+    Drain(Option<Duration>, oneshot::Sender<bool>),
+    Undrain(oneshot::Sender<bool>),
+}
+
+/// Some calls, and where the next ones begin.
+pub(crate) type Calls = (Vec<CallReport>, Option<Cursor>);
+
+/// Asks the daemon's task. Every question is `None` when the task has ended.
 #[derive(Clone, Debug)]
-pub(crate) struct Asker(mpsc::Sender<oneshot::Sender<Report>>);
+pub(crate) struct Asker(mpsc::Sender<Question>);
 
 impl Asker {
-    /// The report as of now; `None` when the task has ended.
-    pub(crate) async fn report(&self) -> Option<Report> {
-        let (answer, report) = oneshot::channel();
-        self.0.send(answer).await.ok()?;
-        report.await.ok()
+    /// Everything as of now.
+    pub(crate) async fn overview(&self) -> Option<Overview> {
+        self.ask(Question::Overview).await
+    }
+
+    /// All calls, page by page; `Some(None)` where there is no redirect server.
+    pub(crate) async fn calls(&self) -> Option<Option<Vec<CallReport>>> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            match self.ask(|answer| Question::Calls(after, answer)).await? {
+                None => return Some(None),
+                Some((page, next)) => {
+                    all.extend(page);
+                    after = next;
+                }
+            }
+            if after.is_none() {
+                return Some(Some(all));
+            }
+        }
+    }
+
+    /// Whether there is a redirect server to drain.
+    pub(crate) async fn drain(&self, deadline: Option<Duration>) -> Option<bool> {
+        self.ask(|answer| Question::Drain(deadline, answer)).await
+    }
+
+    /// Whether there is a redirect server.
+    pub(crate) async fn undrain(&self) -> Option<bool> {
+        self.ask(Question::Undrain).await
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Option<T> {
+        let (sender, answer) = oneshot::channel();
+        self.0.send(question(sender)).await.ok()?;
+        answer.await.ok()
     }
 }
 
@@ -82,10 +142,18 @@ pub(crate) async fn run(config: Config, keys: KeyRing) -> anyhow::Result<()> {
 
 async fn page(asker: Asker) -> String {
     asker
-        .report()
+        .overview()
         .await
-        .map(|report| numbers::render(&report))
+        .map(|overview| numbers::render(&overview))
         .unwrap_or_default()
+}
+
+/// Waits for the redirect server's sockets; for ever where there are none.
+async fn ready(calls: &mut Option<Redirecting>) {
+    match calls {
+        Some(calls) => calls.sip.ready().await,
+        None => std::future::pending().await,
+    }
 }
 
 struct Daemon {
@@ -105,6 +173,87 @@ struct Daemon {
     look_at: Duration,
     /// Whether the last beacon went out, for each group.
     is_sending: Vec<bool>,
+    /// The redirect server, if there is one.
+    calls: Option<Redirecting>,
+}
+
+/// The redirect server's part of the daemon.
+struct Redirecting {
+    sip: Sip,
+    pressure: Pressure,
+    listen: Vec<SocketAddr>,
+    advertise: SocketAddr,
+    /// Beacons taken of each node: the core is told of new ones.
+    heard: BTreeMap<u16, u64>,
+    wishes: Vec<Wish>,
+}
+
+impl Redirecting {
+    fn open(
+        config: &Config,
+        keys: KeyRing,
+        now: Duration,
+        seed: u64,
+    ) -> anyhow::Result<Option<Self>> {
+        let Some(advertise) = config.sip.redirect_address() else {
+            return Ok(None);
+        };
+        let settings = Settings {
+            cluster: config.cluster,
+            node: config.node,
+            keys,
+            listeners: config.sip.listen.clone(),
+            server: config.sip.server,
+            advertise,
+            mode: config.sip.mode,
+            overflow: config.sip.overflow,
+            hold: config.beacon.period * config.beacon.hold_periods,
+            has_reporter: !config.lb.status.is_empty(),
+            policy: Policy::DEFAULT,
+        };
+        let core = Server::new(settings, config.capacity.limits(), seed);
+        Ok(Some(Self {
+            sip: Sip::open(core, &config.sip.listen)?,
+            pressure: Pressure::new(now),
+            listen: config.sip.listen.clone(),
+            advertise,
+            heard: BTreeMap::new(),
+            wishes: Vec::new(),
+        }))
+    }
+
+    fn next_timeout(&self, now: Duration) -> Duration {
+        let due = self.pressure.due();
+        self.sip
+            .core
+            .next_timeout(now)
+            .map_or(due, |at| at.min(due))
+    }
+
+    /// A beacon may have come of a node.
+    fn hear(&mut self, now: Duration, map: &AvailabilityMap, bytes: &[u8]) {
+        let Ok(beacon) = Beacon::read(bytes, 0, u32::try_from(bytes.len()).unwrap_or(u32::MAX))
+        else {
+            return;
+        };
+        // What was not taken has not changed the stamp.
+        if let Some(stamp) = map.stamp(beacon.node)
+            && self.heard.insert(beacon.node, stamp) != Some(stamp)
+        {
+            self.sip.core.heard(now, beacon.node);
+        }
+    }
+}
+
+/// The verdict on the SIP server as the gate has it.
+fn probed(verdict: Verdict) -> admission::server::Server {
+    use admission::server::Server;
+    match verdict {
+        Verdict::Unknown => Server::Unknown,
+        Verdict::Alive => Server::Healthy,
+        Verdict::Overloaded { until } => Server::Unavailable { until },
+        Verdict::Dead => Server::Unhealthy,
+    }
 }
 
 impl Daemon {
@@ -119,6 +268,7 @@ impl Daemon {
         } else {
             Prober::Trusting
         };
+        let calls = Redirecting::open(config, keys.clone(), clock.now(), seed()?)?;
         let epoch = epoch::begin(&config.state_dir)?;
         let mut node = Node::new(
             config,
@@ -130,7 +280,8 @@ impl Daemon {
         );
         node.set_lbs(&config.lb.status)?;
         Ok(Self {
-            look_at: clock.now() + LOOK_AT_ADDRESSES,
+            // At once, as the own address is to be among them.
+            look_at: clock.now(),
             clock,
             node,
             prober,
@@ -141,18 +292,23 @@ impl Daemon {
             kept_epoch: epoch,
             is_keeping_hard: false,
             is_sending: vec![true; Sockets::group_count(&config.beacon)],
+            calls,
         })
     }
 
     async fn serve(
         &mut self,
-        mut questions: mpsc::Receiver<oneshot::Sender<Report>>,
+        mut questions: mpsc::Receiver<Question>,
         mut hangups: Signal,
         mut shutdown: Shutdown,
     ) {
         loop {
             self.advance().await;
-            let due = self.node.next_timeout(self.clock.now()).min(self.look_at);
+            let now = self.clock.now();
+            let mut due = self.node.next_timeout(now).min(self.look_at);
+            if let Some(calls) = &self.calls {
+                due = due.min(calls.next_timeout(now));
+            }
             let timeout = self
                 .prober
                 .next_timeout()
@@ -165,17 +321,23 @@ impl Daemon {
                 received = self.sockets.receive() => match received {
                     Ok(datagram) => {
                         let (now, from) = (self.clock.now(), datagram.from);
-                        if let Some(answer) = self.node.receive(now, from.ip(), datagram.bytes) {
+                        let answer = self.node.receive(now, from.ip(), datagram.bytes);
+                        if let Some(calls) = &mut self.calls {
+                            calls.hear(now, self.node.map(), datagram.bytes);
+                        }
+                        if let Some(answer) = answer {
                             self.answer(from, answer).await;
                         }
                     }
                     // News of a datagram sent earlier (its receiver is gone, say): nothing to do.
                     Err(error) => tracing::debug!(%error, "cannot receive on the status plane"),
                 },
-                Some(answer) = questions.recv() => {
-                    // Who asked may have lost patience meanwhile.
-                    let _ = answer.send(self.report());
+                () = ready(&mut self.calls) => {
+                    if let Some(calls) = &mut self.calls {
+                        calls.sip.turn(&self.clock, self.node.map(), &mut calls.wishes);
+                    }
                 }
+                Some(question) = questions.recv() => self.say(question),
             }
         }
     }
@@ -185,6 +347,9 @@ impl Daemon {
         match lb_net::keys::read(&self.keys) {
             Ok(keys) => {
                 let sending = keys.sending().id;
+                if let Some(calls) = &mut self.calls {
+                    calls.sip.core.set_keys(keys.clone());
+                }
                 self.node.set_keys(keys);
                 tracing::info!(sending, "read the key file again");
             }
@@ -206,12 +371,13 @@ impl Daemon {
     async fn advance(&mut self) {
         if self.clock.now() >= self.look_at {
             self.look_at = self.clock.now() + LOOK_AT_ADDRESSES;
-            self.node.set_addresses(self.sockets.addresses());
+            self.node.set_addresses(self.addresses());
         }
         self.prober.advance(self.clock.now()).await;
         let before = self.node.summary();
         let beacons = self.node.follow(self.clock.now(), self.prober.verdict());
         self.announce_all(beacons).await;
+        self.advance_calls().await;
         let after = self.node.summary();
         if after != before {
             systemd::status(&after);
@@ -224,7 +390,91 @@ impl Daemon {
                 tracing::debug!(%error, %lb, "cannot report a call");
             }
         }
-        while self.node.poll_reported(self.clock.now()).is_some() {}
+        while let Some((call, _)) = self.node.poll_reported(self.clock.now()) {
+            if let Some(calls) = &mut self.calls {
+                calls.sip.reported(call, &mut calls.wishes);
+            }
+        }
+    }
+
+    /// Tells gate and beacons of each other, and carries out what the redirect server wishes.
+    async fn advance_calls(&mut self) {
+        let Some(calls) = &mut self.calls else { return };
+        let now = self.clock.now();
+        calls
+            .sip
+            .core
+            .set_probed(now, probed(self.prober.verdict()));
+        calls.pressure.tell(now, calls.sip.core.gate());
+        calls.sip.pass(now, &mut calls.wishes);
+        let wishes = std::mem::take(&mut calls.wishes);
+        let status = calls.sip.core.status(now);
+        for wish in wishes {
+            match wish {
+                Wish::Report(call) => {
+                    if self.node.report_away(now, call).is_err() {
+                        calls.sip.reported(call, &mut calls.wishes);
+                    }
+                }
+                Wish::Drained => tracing::info!("drained: the last call has gone"),
+            }
+        }
+        let beacons = self.node.govern(now, status);
+        self.announce_all(beacons).await;
+    }
+
+    /// The addresses that beacons name: where the redirect server has one of its own, that.
+    fn addresses(&self) -> [Address; 2] {
+        let [mut v4, mut v6] = self.sockets.addresses();
+        match self.calls.as_ref().map(|calls| calls.advertise.ip()) {
+            Some(ip) if ip.is_ipv4() => v4 = ip.into(),
+            Some(ip) => v6 = ip.into(),
+            None => {}
+        }
+        [v4, v6]
+    }
+
+    /// Answers. Who asked may have lost patience meanwhile.
+    fn say(&mut self, question: Question) {
+        let now = self.clock.now();
+        match question {
+            Question::Overview(answer) => {
+                let overview = self.overview();
+                let _ = answer.send(overview);
+            }
+            Question::Calls(after, answer) => {
+                let calls = self.calls.as_ref();
+                let _ = answer.send(calls.map(|calls| calls.sip.core.page(now, after, PAGE)));
+            }
+            Question::Drain(deadline, answer) => {
+                if let Some(calls) = &mut self.calls {
+                    tracing::info!(?deadline, "draining: new calls are offered elsewhere");
+                    calls.sip.drain(now, deadline, &mut calls.wishes);
+                }
+                let _ = answer.send(self.calls.is_some());
+            }
+            Question::Undrain(answer) => {
+                if let Some(calls) = &mut self.calls {
+                    tracing::info!("taking calls again");
+                    calls.sip.core.undrain();
+                }
+                let _ = answer.send(self.calls.is_some());
+            }
+        }
+    }
+
+    fn overview(&mut self) -> Overview {
+        let (report, now) = (self.report(), self.clock.now());
+        let redirect = self.calls.as_mut().map(|calls| {
+            let Redirecting {
+                sip,
+                listen,
+                advertise,
+                ..
+            } = calls;
+            Redirect::of(sip, listen, *advertise, now)
+        });
+        Overview { report, redirect }
     }
 
     /// Sends each group its beacon.

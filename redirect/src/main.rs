@@ -22,8 +22,12 @@ mod health;
 mod node;
 mod numbers;
 mod options;
+mod overview;
+mod pressure;
 mod prober;
 mod report;
+mod server;
+mod sip;
 mod sockets;
 mod table;
 

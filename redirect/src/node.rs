@@ -83,7 +83,7 @@ impl Node {
             epoch,
             key: keys.sending(),
             sip_port: config.sip.server.port(),
-            redirect_port: 0,
+            redirect_port: config.sip.redirect_address().map_or(0, |own| own.port()),
             address_v4,
             address_v6,
         };
@@ -193,10 +193,6 @@ impl Node {
 
     /// Says from now on what the gate reports; `None` is silence, after a last beacon to each group.
     /// News goes out without waiting for the period. The beacons to send at once, one for each group.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for the redirect server, which has the gate")
-    )]
     pub(crate) fn govern(&mut self, now: Duration, report: Option<sender::Report>) -> Vec<Bytes> {
         self.is_governed = true;
         match report {
@@ -212,10 +208,6 @@ impl Node {
     /// Tells the controllers that this node has taken a call away from the call's home. How it went
     /// comes by [`Node::poll_reported`], within 50 ms; not when there is no room for one more, and
     /// then the call's answer need not wait.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for the redirect server, which takes calls")
-    )]
     pub(crate) fn report_away(&mut self, now: Duration, call: Call) -> Result<(), Full> {
         let begun = self.reporter.report(now, call, self.sender.next_stamp());
         self.sent.report_failures += u64::from(begun.is_err());

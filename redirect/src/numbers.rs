@@ -1,10 +1,11 @@
 //! The report as Prometheus reads it.
 
-use crate::report::Report;
+use crate::overview::{Overview, Redirect};
 use lb_net::metrics::{Kind, Page};
 
 /// The page.
-pub(crate) fn render(report: &Report) -> String {
+pub(crate) fn render(overview: &Overview) -> String {
+    let report = &overview.report;
     use Kind::{Counter, Gauge};
     let mut page = Page::new();
     let server = &report.sip_server;
@@ -107,5 +108,60 @@ pub(crate) fn render(report: &Report) -> String {
     for node in &report.nodes {
         headrooms.sample(&[("node", &node.node.to_string())], node.headroom);
     }
+    if let Some(redirect) = &overview.redirect {
+        render_redirect(&mut page, redirect);
+    }
     page.finish()
+}
+
+fn render_redirect(page: &mut Page, redirect: &Redirect) {
+    use Kind::{Counter, Gauge};
+    page.family(
+        "pointsman_redirect_draining",
+        Gauge,
+        "1 while the node is being emptied.",
+    )
+    .sample(&[], u8::from(redirect.draining));
+    page.family(
+        "pointsman_redirect_drained",
+        Gauge,
+        "1 when it is, and the last call has gone.",
+    )
+    .sample(&[], u8::from(redirect.drained));
+    page.family(
+        "pointsman_redirect_dialogs",
+        Gauge,
+        "Dialogs that pass, by state.",
+    )
+    .sample(&[("state", "early")], redirect.early)
+    .sample(&[("state", "confirmed")], redirect.confirmed)
+    .sample(&[("state", "held")], redirect.held);
+    page.family(
+        "pointsman_redirect_slots_promised",
+        Gauge,
+        "Slots held for calls that were redirected here.",
+    )
+    .sample(&[], redirect.promised);
+    let mut messages = page.family(
+        "pointsman_redirect_messages_total",
+        Counter,
+        "Messages and calls by what became of them.",
+    );
+    for (what, count) in &redirect.counts {
+        messages.sample(&[("what", what)], count);
+    }
+    let mut refused = page.family(
+        "pointsman_redirect_refused_calls_total",
+        Counter,
+        "New calls that were not taken, by reason.",
+    );
+    for (reason, count) in &redirect.refused_calls {
+        refused.sample(&[("reason", reason)], count);
+    }
+    page.family(
+        "pointsman_redirect_not_sent_total",
+        Counter,
+        "Messages that the system did not send.",
+    )
+    .sample(&[], redirect.not_sent);
 }

@@ -3,7 +3,7 @@
 use crate::sip_server::SipServer;
 use lb_common::siphash::SipKey;
 use std::fs::{self, File, Permissions};
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -86,6 +86,11 @@ impl Fixture {
 
     /// A daemon, yet to be started: beacons every 20 ms, a question to the SIP server every 50 ms.
     pub(crate) fn daemon(&self, node: u16, sip: &SipServer) -> Setup {
+        self.daemon_beside(node, sip.address())
+    }
+
+    /// The same, beside the SIP server of this address.
+    pub(crate) fn daemon_beside(&self, node: u16, server: SocketAddr) -> Setup {
         let directory = self.directory.join(node.to_string());
         fs::create_dir_all(&directory).expect("own directory");
         let config = format!(
@@ -100,7 +105,6 @@ impl Fixture {
             group = self.group,
             port = self.port,
             address = self.address(node),
-            server = sip.address(),
         );
         Setup { directory, config }
     }
@@ -178,18 +182,23 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// What `status --json` says, if the daemon answers.
     pub(crate) fn status(&self) -> Option<serde_json::Value> {
-        let text = self.ask(&["--json"])?;
+        let text = self.ask("status", &["--json"])?;
         Some(serde_json::from_str(&text).expect("JSON"))
     }
 
     /// What `status` shows.
     pub(crate) fn screen(&self) -> String {
-        self.ask(&[]).expect("it answers")
+        self.say("status", &[])
     }
 
-    fn ask(&self, arguments: &[&str]) -> Option<String> {
+    /// What another verb shows.
+    pub(crate) fn say(&self, verb: &str, arguments: &[&str]) -> String {
+        self.ask(verb, arguments).expect("it answers")
+    }
+
+    fn ask(&self, verb: &str, arguments: &[&str]) -> Option<String> {
         let output = Command::new(PROGRAM)
-            .args(["status", "--config"])
+            .args([verb, "--config"])
             .arg(self.directory.join("config.toml"))
             .args(arguments)
             .output()

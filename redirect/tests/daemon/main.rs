@@ -1,8 +1,10 @@
 //! The daemon as it is run: real processes, real multicast on the loopback, a SIP server that does as
 //! it is told.
 
+mod calls;
 mod ear;
 mod fixture;
+mod phone;
 mod sip_server;
 
 use ear::Ear;

@@ -1,0 +1,110 @@
+//! What `status` tells of the redirect server, beside the status plane's [report](crate::report).
+
+use crate::report::Report;
+use crate::sip::Sip;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Everything that `status` tells.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Overview {
+    #[serde(flatten)]
+    pub report: Report,
+    /// `None` where there is no redirect server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect: Option<Redirect>,
+}
+
+/// The redirect server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Redirect {
+    pub listen: Vec<SocketAddr>,
+    pub advertise: SocketAddr,
+    pub draining: bool,
+    /// It is draining, and the last call has gone.
+    pub drained: bool,
+    /// Dialogs by their state.
+    pub early: usize,
+    pub confirmed: usize,
+    pub held: usize,
+    /// Slots that are held for calls which were promised one.
+    pub promised: u32,
+    /// Messages and calls by what became of them.
+    pub counts: BTreeMap<String, u64>,
+    /// New calls that were not taken, by why.
+    pub refused_calls: BTreeMap<String, u64>,
+    /// Messages that the system did not send.
+    pub not_sent: u64,
+}
+
+impl Redirect {
+    pub(crate) fn of(
+        sip: &mut Sip,
+        listen: &[SocketAddr],
+        advertise: SocketAddr,
+        now: Duration,
+    ) -> Self {
+        let facts = sip.core.gate().facts(now);
+        let capacity = sip.core.gate().slots().capacity();
+        let dialogs = sip.core.dialogs();
+        let (draining, drained) = sip.core.draining();
+        let words = |(name, count): (&str, u64)| (name.to_owned(), count);
+        Self {
+            listen: listen.to_vec(),
+            advertise,
+            draining,
+            drained,
+            early: dialogs.early,
+            confirmed: dialogs.confirmed,
+            held: dialogs.held,
+            promised: capacity.saturating_sub(facts.active + facts.free),
+            counts: sip.core.counts().iter().map(words).collect(),
+            refused_calls: sip.core.refusals().map(words).collect(),
+            not_sent: sip.not_sent,
+        }
+    }
+
+    /// As people read it: what never happened is left out.
+    pub(crate) fn render(&self) -> String {
+        let mut text = String::new();
+        let listen: Vec<String> = self.listen.iter().map(SocketAddr::to_string).collect();
+        let state = match (self.draining, self.drained) {
+            (true, true) => ", drained: the last call has gone",
+            (true, false) => ", draining",
+            (false, _) => "",
+        };
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            text,
+            "\nredirect server at {}, advertised as {}{state}",
+            listen.join(", "),
+            self.advertise
+        );
+        let _ = writeln!(
+            text,
+            "dialogs: {} early, {} confirmed, {} held; slots promised: {}",
+            self.early, self.confirmed, self.held, self.promised
+        );
+        for (title, counts) in [("counted", &self.counts), ("refused", &self.refused_calls)] {
+            let counts: Vec<String> = counts
+                .iter()
+                .filter(|(_, count)| **count > 0)
+                .map(|(name, count)| format!("{count} {name}"))
+                .collect();
+            if !counts.is_empty() {
+                let _ = writeln!(text, "{title}: {}", counts.join(", "));
+            }
+        }
+        if self.not_sent > 0 {
+            let _ = writeln!(
+                text,
+                "{} messages that the system did not send",
+                self.not_sent
+            );
+        }
+        text
+    }
+}

@@ -1,0 +1,135 @@
+//! This element's own Via: what its branch is made of, and whether a response's is genuine.
+//!
+//! The branch is a hash of what tells the transaction from others (RFC 3261 §16.11): so copies of a
+//! request, its CANCEL and the ACK of its refusal go on with the branch that it had, and nothing needs
+//! to be remembered. The hash is keyed, and what it is made of comes back in the response's second
+//! Via: so a response to a request that never went through here is known for what it is.
+//!
+//! Behind the hash stands the way that the request came by, which is the way back:
+//! `z9hG4bKpm` hash, 16 hexadecimal digits; `u` and the listener's number, or `t` and the stream's.
+
+use super::{Hop, Way};
+use lb_common::siphash::{SipKey, siphash13};
+use lb_sip::Message;
+use lb_sip::build::HostPort;
+use lb_sip::headers::Via;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::SocketAddr;
+
+const PREFIX: &[u8] = b"z9hG4bKpm";
+const DIGITS: usize = 16;
+
+/// What tells one transaction from others: the same for an INVITE, its copies, its CANCEL and the ACK
+/// of its refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Transaction(u64);
+
+impl Transaction {
+    /// As a tag for To, which must be the same for every response to one request (§8.2.6.2).
+    pub(crate) fn tag(self) -> String {
+        format!("pm{:016x}", self.0)
+    }
+}
+
+/// Makes and checks branches.
+#[derive(Debug)]
+pub(crate) struct Branches {
+    key: SipKey,
+    scratch: Vec<u8>,
+}
+
+impl Branches {
+    /// Under a key made of the cluster's secret, so that answers to what was forwarded before a
+    /// restart still find their way.
+    pub(crate) fn new(secret: SipKey) -> Self {
+        let word = |label: &[u8]| siphash13(secret, label);
+        let key = SipKey {
+            k0: word(b"pointsman branch 0"),
+            k1: word(b"pointsman branch 1"),
+        };
+        Self {
+            key,
+            scratch: Vec::with_capacity(256),
+        }
+    }
+
+    /// The transaction of a message that has this Via on top, or would have it but for ours. `None`
+    /// for a message that was not validated.
+    pub(crate) fn transaction(&mut self, via: &Via<'_>, message: &Message) -> Option<Transaction> {
+        let text = &mut self.scratch;
+        text.clear();
+        // Clients that keep RFC 2543 have no branch, or one that says little.
+        text.extend_from_slice(via.params.get("branch").unwrap_or_default());
+        // Writing to a vector does not fail.
+        let _ = write!(text, " {}:{} ", via.host, via.port.unwrap_or_default());
+        text.extend_from_slice(message.call_id().ok()?);
+        text.extend_from_slice(&message.cseq().ok()?.number.to_le_bytes());
+        Some(Transaction(siphash13(self.key, text)))
+    }
+
+    /// Writes our Via for a request that came by `way`.
+    pub(crate) fn write_via(
+        &mut self,
+        text: &mut String,
+        transaction: Transaction,
+        came_by: Way,
+        transport: &str,
+        sent_by: SocketAddr,
+    ) {
+        let hash = self.hash(transaction, came_by);
+        text.clear();
+        // Writing to a string does not fail.
+        let _ = write!(
+            text,
+            "SIP/2.0/{transport} {};branch=z9hG4bKpm{hash:016x}",
+            HostPort(sent_by)
+        );
+        let _ = match came_by {
+            Way::Datagram(listener) => write!(text, "u{listener};rport"),
+            Way::Stream(stream) => write!(text, "t{stream};rport"),
+        };
+    }
+
+    /// Where a response goes to whose top Via is ours. `None` if it is not.
+    pub(crate) fn way_back(
+        &mut self,
+        own: &Via<'_>,
+        next: &Via<'_>,
+        response: &Message,
+    ) -> Option<Way> {
+        let branch = own.params.get("branch")?.strip_prefix(PREFIX)?;
+        let (digits, way) = branch.split_at_checked(DIGITS)?;
+        let hash = u64::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;
+        let (kind, number) = way.split_first()?;
+        let number = str::from_utf8(number).ok()?;
+        let way = match kind {
+            b'u' => Way::Datagram(number.parse().ok()?),
+            b't' => Way::Stream(number.parse().ok()?),
+            _ => return None,
+        };
+        let transaction = self.transaction(next, response)?;
+        (self.hash(transaction, way) == hash).then_some(way)
+    }
+
+    fn hash(&self, transaction: Transaction, way: Way) -> u64 {
+        let (kind, number) = match way {
+            Way::Datagram(listener) => (0_u32, u32::from(listener)),
+            Way::Stream(stream) => (1, stream),
+        };
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&transaction.0.to_le_bytes());
+        bytes[8..12].copy_from_slice(&kind.to_le_bytes());
+        bytes[12..].copy_from_slice(&number.to_le_bytes());
+        siphash13(self.key, &bytes)
+    }
+}
+
+/// Where a response to a request with this top Via goes (RFC 3261 §18.2.2, RFC 3581 §4); a stream
+/// leads back to who opened it. `None` if no address is written there.
+pub(crate) fn reply_to(via: &Via<'_>, way: Way) -> Option<Hop> {
+    let ip = via.received().or_else(|| via.host.address())?;
+    let port = via.rport().or(via.port).unwrap_or(5060);
+    let address = SocketAddr::new(ip.to_canonical(), port);
+    Some(Hop { way, address })
+}

@@ -1,0 +1,279 @@
+//! What goes through: requests to the SIP server and from it, and responses.
+//!
+//! The way of almost every message. It is parsed once, and copied once with its changes.
+
+use super::branch::Branches;
+use super::calls::{Entry, Residence};
+use super::count::Count;
+use super::{Hop, Output, Received, Server, Way, answer, facts, reply_to};
+use lb_proto::admission::server::LONGEST_PAUSE;
+use lb_proto::call::Call;
+use lb_sip::dialog::table::Observed;
+use lb_sip::headers::NameAddr;
+use lb_sip::{Edit, Message, Method, Name, Uri};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+impl Server {
+    /// A request for the SIP server, or for the node that its call is proxied to.
+    pub(super) fn forward_in(
+        &mut self,
+        now: Duration,
+        received: Received,
+        message: &Message,
+        request_uri: Option<&[u8]>,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Count> {
+        let entry = self.calls.get(received.call);
+        let inner = entry.map_or(self.settings.server, |entry| entry.inner);
+        let preferred = (inner != self.settings.server).then_some(received.from.way);
+        let way = self.way_to(inner, preferred).ok_or(Count::NoAddress)?;
+        let to = Hop {
+            way,
+            address: inner,
+        };
+        let observed = self.observe_request(now, received, message);
+        if observed == Observed::Full {
+            self.settle(now, out);
+            return Err(Count::NoRecord);
+        }
+        let output = self.pass_on(received, message, request_uri, to);
+        if output.is_ok() {
+            self.counts.add(Count::RequestIn);
+        }
+        out.push(output?);
+        self.settle(now, out);
+        Ok(())
+    }
+
+    /// A request of the SIP server's.
+    pub(super) fn forward_out(
+        &mut self,
+        now: Duration,
+        received: Received,
+        message: &Message,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Count> {
+        let Some(to) = self.next_hop(received, message) else {
+            self.counts.add(Count::Unresolved);
+            if message.method() != Some(Method::Ack) {
+                let from = received.from;
+                let refused = self.reject(from, message, |tag| answer(message, 502, from, tag))?;
+                out.push(refused);
+            }
+            return Ok(());
+        };
+        if received.is_new && message.method() == Some(Method::Invite) {
+            if self.calls.get(received.call).is_none() {
+                self.counts.add(Count::Outgoing);
+                // It is the SIP server's own decision, but counts among the node's calls if it can.
+                let _ = self.gate.begin(now, received.call);
+                self.calls.begin(
+                    received.call,
+                    Entry {
+                        live: 0,
+                        inner: received.from.address,
+                        outer: to,
+                        is_outgoing: true,
+                        residence: Residence::Known,
+                    },
+                );
+            }
+            self.observe_request(now, received, message);
+            self.forget_if_over(now, received.call, out);
+        } else {
+            self.observe_request(now, received, message);
+        }
+        let output = self.pass_on(received, message, None, to);
+        if output.is_ok() {
+            self.counts.add(Count::RequestOut);
+        }
+        out.push(output?);
+        self.settle(now, out);
+        Ok(())
+    }
+
+    /// A response, to where its request came from.
+    pub(super) fn response(
+        &mut self,
+        now: Duration,
+        from: Hop,
+        message: &Message,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Count> {
+        let mut vias = message.vias();
+        let (Some(Ok(own)), Some(Ok(next))) = (vias.next(), vias.next()) else {
+            return Err(Count::Invalid);
+        };
+        let way = self.branches.way_back(&own, &next, message);
+        let way = way.ok_or(Count::Foreign)?;
+        let to = reply_to(&next, way).ok_or(Count::NoAddress)?;
+        let mut edit = message.edit();
+        edit.pop(Name::Via, 1);
+        if matches!(way, Way::Stream(_)) && message.header(Name::ContentLength).is_none() {
+            // What UDP may leave out, a stream may not (§18.3).
+            let length = message.body().len().to_string();
+            edit.add(Name::ContentLength, length)
+                .map_err(|_| Count::NotChanged)?;
+        }
+        let bytes = edit.finish().map_err(|_| Count::NotChanged)?;
+        self.note_overload(now, from, message);
+
+        let mut routes = Vec::new();
+        if let Some(facts) = facts::of(message, None, &mut routes) {
+            self.dialogs.observe(now, &facts, &mut self.events);
+        }
+        self.counts.add(Count::Response);
+        let draws_requests = message.status().is_some_and(|status| {
+            (101..300).contains(&status) && message.to().is_ok_and(|to| to.tag().is_some())
+        });
+        let call_id = message.call_id().map_err(|_| Count::Invalid)?;
+        if draws_requests
+            && self
+                .calls
+                .hold(now, Call::of(self.secret, call_id), to, &bytes)
+        {
+            self.counts.add(Count::Held);
+        } else {
+            out.push(Output::Send { to, bytes });
+        }
+        self.settle(now, out);
+        Ok(())
+    }
+
+    /// Changes a request as a proxy does (§16.6), for the next hop.
+    fn pass_on(
+        &mut self,
+        received: Received,
+        message: &Message,
+        request_uri: Option<&[u8]>,
+        to: Hop,
+    ) -> Result<Output, Count> {
+        let from = received.from;
+        let sent_by = self.own_address(to.way);
+        let transport = match to.way {
+            Way::Datagram(_) => "UDP",
+            Way::Stream(_) => "TCP",
+        };
+        let Self { branches, via, .. } = self;
+        Branches::write_via(
+            branches,
+            via,
+            received.transaction,
+            from.way,
+            transport,
+            sent_by,
+        );
+        let begins_dialog = received.is_new
+            && matches!(
+                message.method(),
+                Some(Method::Invite | Method::Subscribe | Method::Refer)
+            );
+        let own_routes = self.own_routes(message);
+        let mut edit = message.edit();
+        let change = |edit: &mut Edit<'_>| {
+            edit.set_received(from.address)?
+                .decrement_max_forwards()?
+                .push(Name::Via, &self.via)?;
+            if own_routes > 0 {
+                edit.pop(Name::Route, own_routes);
+            }
+            if begins_dialog {
+                edit.push(Name::RecordRoute, self.own_route(from.way))?;
+            }
+            if let Some(uri) = request_uri {
+                edit.set_request_uri(uri)?;
+            }
+            if matches!(to.way, Way::Stream(_)) && message.header(Name::ContentLength).is_none() {
+                edit.add(Name::ContentLength, message.body().len().to_string())?;
+            }
+            edit.finish()
+        };
+        let bytes = change(&mut edit).map_err(|_| Count::NotChanged)?;
+        Ok(Output::Send { to, bytes })
+    }
+
+    /// How many of the top Routes are ours.
+    fn own_routes(&self, message: &Message) -> usize {
+        let is_own = |route: &&[u8]| {
+            let uri = NameAddr::parse(route).and_then(|route| route.uri().ok());
+            uri.and_then(Uri::sip).is_some_and(|uri| self.is_own(&uri))
+        };
+        message.elements(Name::Route).take_while(is_own).count()
+    }
+
+    /// Where a request of the SIP server's goes: to the first Route that is not ours, or to the
+    /// Request-URI (§16.6 step 6). To a name goes what belongs to a call whose peer is known.
+    fn next_hop(&self, received: Received, message: &Message) -> Option<Hop> {
+        let entry = self.calls.get(received.call);
+        if let Some(entry) = entry
+            && matches!(entry.outer.way, Way::Stream(_))
+        {
+            return Some(entry.outer);
+        }
+        let own = self.own_routes(message);
+        let route = message.elements(Name::Route).nth(own);
+        let uri = match route {
+            Some(route) => NameAddr::parse(route)?.uri,
+            None => message.request_uri()?,
+        };
+        let preferred = entry.map_or(received.from.way, |entry| entry.outer.way);
+        match address_of(uri) {
+            Some(address) => Some(Hop {
+                way: self.way_to(address, Some(preferred))?,
+                address,
+            }),
+            None => entry.map(|entry| entry.outer),
+        }
+    }
+
+    fn observe_request(
+        &mut self,
+        now: Duration,
+        received: Received,
+        message: &Message,
+    ) -> Observed {
+        // These two say nothing to the record: a CANCEL's INVITE is answered, and that will.
+        if message.method() == Some(Method::Cancel) {
+            return Observed::Unknown;
+        }
+        let begins_call = received.is_new && message.method() == Some(Method::Invite);
+        let own_route = begins_call.then(|| self.own_route(received.from.way).to_owned());
+        let mut routes = Vec::new();
+        match facts::of(
+            message,
+            own_route.as_deref().map(str::as_bytes),
+            &mut routes,
+        ) {
+            Some(facts) => self.dialogs.observe(now, &facts, &mut self.events),
+            None => Observed::Unknown,
+        }
+    }
+
+    /// A 503 of the SIP server's to a call says what one to OPTIONS says (§21.5.4), if it says how
+    /// long; one without may be that of somebody behind it.
+    fn note_overload(&mut self, now: Duration, from: Hop, message: &Message) {
+        if message.status() != Some(503) || from.address != self.settings.server {
+            return;
+        }
+        let is_invite = message.cseq().is_ok_and(|cseq| cseq.method == b"INVITE");
+        if let Ok(Some(retry)) = message.retry_after()
+            && is_invite
+        {
+            let until = now + retry.after.min(LONGEST_PAUSE);
+            self.paused = self.paused.max(Some(until));
+            self.set_probed(now, self.probed);
+        }
+    }
+}
+
+/// The address that a URI names, if it is one that can be sent to.
+pub(super) fn address_of(uri: &[u8]) -> Option<SocketAddr> {
+    let uri = Uri::parse(uri).ok()?.sip()?;
+    let address = SocketAddr::new(uri.host.address()?, uri.port_or_default());
+    let ip = address.ip();
+    let is_broadcast = matches!(ip, std::net::IpAddr::V4(ip) if ip.is_broadcast());
+    let is_good =
+        !(ip.is_unspecified() || ip.is_multicast() || is_broadcast || address.port() == 0);
+    is_good.then_some(address)
+}

@@ -1,0 +1,343 @@
+//! The record of calls: what its changes bring about, whom it asks, and how it is emptied.
+
+use super::asking::{Answer, Question, Request};
+use super::calls::Entry;
+use super::count::Count;
+use super::forward::address_of;
+use super::{Hop, Output, Server, Way};
+use lb_proto::call::Call;
+use lb_sip::dialog::record::{Dialog, InDialog};
+use lb_sip::dialog::table::{Counts, Cursor, DialogId, Event};
+use lb_sip::dialog::{Priority, Side, State};
+use lb_sip::headers::NameAddr;
+use lb_sip::{Method, build};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Calls hung up at a time when the time to drain is over: a BYE to each side is then sent for some
+/// hundred calls, and for the next a moment later.
+const HANG_UP_AT_ONCE: usize = 200;
+/// That moment.
+const NEXT_HANG_UP: Duration = Duration::from_millis(100);
+
+/// The node is being emptied.
+#[derive(Debug)]
+pub(super) struct Drain {
+    /// When calls that are left are hung up next, if they are to be.
+    hang_up: Option<Duration>,
+    /// It was said that the last call has gone.
+    is_said: bool,
+}
+
+impl Drain {
+    pub(super) fn next_timeout(&self) -> Option<Duration> {
+        self.hang_up
+    }
+}
+
+/// A call, as people and programs read it. Times are in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CallReport {
+    pub call_id: String,
+    /// `early`, `confirmed` or `held`.
+    pub state: String,
+    pub from: String,
+    pub to: String,
+    pub priority: String,
+    /// Since its INVITE.
+    pub age_ms: u64,
+    /// Since it was answered.
+    pub answered_ms: Option<u64>,
+    /// Until its session ends, if it has a timer.
+    pub session_ms: Option<u64>,
+    /// It was redirected here from another node, which is its home.
+    pub away: bool,
+    /// The node's own SIP server called.
+    pub outgoing: bool,
+}
+
+impl Server {
+    /// Empties the node: new calls are offered elsewhere, old ones stay, until `deadline` if there is
+    /// one.
+    pub(crate) fn drain(
+        &mut self,
+        now: Duration,
+        deadline: Option<Duration>,
+        out: &mut Vec<Output>,
+    ) {
+        self.gate.set_draining(true);
+        let is_said = self.drain.as_ref().is_some_and(|drain| drain.is_said);
+        self.drain = Some(Drain {
+            hang_up: deadline.map(|after| now + after),
+            is_said,
+        });
+        self.say_if_drained(out);
+    }
+
+    /// Takes calls again.
+    pub(crate) fn undrain(&mut self) {
+        self.gate.set_draining(false);
+        self.drain = None;
+    }
+
+    /// Whether it is being emptied, and whether it is empty.
+    pub(crate) fn draining(&self) -> (bool, bool) {
+        match &self.drain {
+            Some(drain) => (true, drain.is_said),
+            None => (false, false),
+        }
+    }
+
+    /// How many dialogs there are in each state.
+    pub(crate) fn dialogs(&self) -> Counts {
+        self.dialogs.counts()
+    }
+
+    /// Some calls, the most urgent and then the oldest first, behind the place where the last page
+    /// ended.
+    pub(crate) fn page(
+        &self,
+        now: Duration,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> (Vec<CallReport>, Option<Cursor>) {
+        let page = self.dialogs.page(after, limit);
+        let describe = |(_, dialog): &(DialogId, &Dialog)| self.describe(now, dialog);
+        (page.dialogs.iter().map(describe).collect(), page.next)
+    }
+
+    fn describe(&self, now: Duration, dialog: &Dialog) -> CallReport {
+        use super::calls::Residence;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let age = |since: Duration| crate::report::milliseconds(now.saturating_sub(since));
+        let entry = self.calls.get(self.call_of(dialog));
+        CallReport {
+            call_id: text(dialog.call_id()),
+            state: state_name(dialog.state()).to_owned(),
+            from: text(&dialog.party(Side::Caller).address),
+            to: text(&dialog.party(Side::Callee).address),
+            priority: match dialog.priority() {
+                Priority::NonUrgent => "non-urgent",
+                Priority::Normal => "normal",
+                Priority::Urgent => "urgent",
+                Priority::Emergency => "emergency",
+            }
+            .to_owned(),
+            age_ms: age(dialog.started()),
+            answered_ms: dialog.confirmed().map(age),
+            session_ms: dialog
+                .session()
+                .map(|session| crate::report::milliseconds(session.until.saturating_sub(now))),
+            away: entry.is_some_and(|entry| !matches!(entry.residence, Residence::Known)),
+            outgoing: entry.is_some_and(|entry| entry.is_outgoing),
+        }
+    }
+
+    /// Draws the consequences of what happened to dialogs.
+    pub(super) fn settle(&mut self, now: Duration, out: &mut Vec<Output>) {
+        while !self.events.is_empty() {
+            let mut events = std::mem::take(&mut self.events);
+            for event in events.drain(..) {
+                match event {
+                    Event::State { id, from: None, .. } => self.count_live(id, 1, out),
+                    Event::State {
+                        id,
+                        to: State::Ended,
+                        ..
+                    } => self.count_live(id, -1, out),
+                    Event::State { .. } => {}
+                    Event::Ask { id, side } => self.ask(now, id, side, out),
+                }
+            }
+            // Its room is used again, unless there is something in the new one.
+            if self.events.is_empty() {
+                self.events = events;
+                break;
+            }
+        }
+    }
+
+    fn count_live(&mut self, id: DialogId, by: i32, out: &mut Vec<Output>) {
+        let Some(call) = self.dialogs.get(id).map(|dialog| self.call_of(dialog)) else {
+            return;
+        };
+        if let Some(entry) = self.calls.get_mut(call) {
+            entry.live = entry.live.saturating_add_signed(by);
+            if entry.live == 0 {
+                self.end(call, out);
+            }
+        }
+    }
+
+    /// A call for which an entry was made, but whose INVITE began no dialog: it came again after all
+    /// was over.
+    pub(super) fn forget_if_over(&mut self, now: Duration, call: Call, out: &mut Vec<Output>) {
+        self.settle(now, out);
+        if self.calls.get(call).is_some_and(|entry| entry.live == 0) {
+            self.end(call, out);
+        } else if self.calls.get(call).is_none() {
+            self.gate.end(call);
+        }
+    }
+
+    fn end(&mut self, call: Call, out: &mut Vec<Output>) {
+        for (to, bytes) in self.calls.end(call) {
+            out.push(Output::Send { to, bytes });
+        }
+        self.gate.end(call);
+        self.say_if_drained(out);
+    }
+
+    fn say_if_drained(&mut self, out: &mut Vec<Output>) {
+        let is_empty = self.gate.slots().taken() == 0 && self.dialogs.calls() == 0;
+        if let Some(drain) = &mut self.drain
+            && is_empty
+            && !drain.is_said
+        {
+            drain.is_said = true;
+            out.push(Output::Drained);
+        }
+    }
+
+    /// Hangs up what is left when the time to drain is over. Calls that ring are left to be answered
+    /// or refused, and come next.
+    pub(super) fn drain_on(&mut self, now: Duration, out: &mut Vec<Output>) {
+        let Some(drain) = self.drain.as_mut() else {
+            return;
+        };
+        if drain.hang_up.is_none_or(|at| at > now) {
+            return;
+        }
+        drain.hang_up = (!drain.is_said).then_some(now + NEXT_HANG_UP);
+        let mut after = None;
+        let mut left = HANG_UP_AT_ONCE;
+        loop {
+            let page = self.dialogs.page(after, HANG_UP_AT_ONCE);
+            let is_answered = |dialog: &Dialog| dialog.state() != State::Early;
+            let answered = page
+                .dialogs
+                .iter()
+                .filter(|(_, dialog)| is_answered(dialog));
+            let ids: Vec<DialogId> = answered.map(|(id, _)| *id).take(left).collect();
+            (after, left) = (page.next, left - ids.len());
+            for id in ids {
+                self.hang_up(now, id, out);
+            }
+            if after.is_none() || left == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Ends a call: a BYE to each side.
+    fn hang_up(&mut self, now: Duration, id: DialogId, out: &mut Vec<Output>) {
+        let Some(call) = self.dialogs.get(id).map(|dialog| self.call_of(dialog)) else {
+            return;
+        };
+        // One whose sides cannot be told stays until it ends by itself.
+        if let Ok(byes) = self.dialogs.hang_up(now, id, &mut self.events) {
+            for (side, bye) in Side::BOTH.into_iter().zip(byes) {
+                self.send_own(now, call, side, &bye, Method::Bye, None, out);
+            }
+        }
+        self.settle(now, out);
+    }
+
+    fn ask(&mut self, now: Duration, id: DialogId, side: Side, out: &mut Vec<Output>) {
+        let Some(dialog) = self.dialogs.get(id) else {
+            return;
+        };
+        let call = self.call_of(dialog);
+        match dialog.question(side) {
+            Some(question) => {
+                let about = Some((id, side));
+                self.send_own(now, call, side, &question, Method::Options, about, out);
+            }
+            // It is asked again, and at last taken for absent.
+            None => self.counts.add(Count::AskFailed),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is another thing")]
+    fn send_own(
+        &mut self,
+        now: Duration,
+        call: Call,
+        side: Side,
+        request: &InDialog,
+        method: Method,
+        question: Question,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(to) = self
+            .calls
+            .get(call)
+            .and_then(|entry| self.way_of_own(entry, side, request))
+        else {
+            self.counts.add(Count::AskFailed);
+            return;
+        };
+        let branch = format!("pmo{:016x}", self.fresh());
+        let transport = match to.way {
+            Way::Datagram(_) => "UDP",
+            Way::Stream(_) => "TCP",
+        };
+        let via = build::via(transport, self.own_address(to.way), &branch);
+        let branch = format!("z9hG4bK{branch}");
+        let sent = match Request::within(request, method, &via, &branch, to) {
+            Ok(request) => self.asking.send(now, request, question, out).is_ok(),
+            Err(_) => false,
+        };
+        self.counts
+            .add(if sent { Count::Asked } else { Count::AskFailed });
+    }
+
+    /// Where a request of ours goes that is for one side of a call.
+    fn way_of_own(&self, entry: &Entry, side: Side, request: &InDialog) -> Option<Hop> {
+        let is_inside = (side == Side::Caller) == entry.is_outgoing;
+        if is_inside {
+            let way = self.way_to(entry.inner, None)?;
+            return Some(Hop {
+                way,
+                address: entry.inner,
+            });
+        }
+        if matches!(entry.outer.way, Way::Stream(_)) {
+            return Some(entry.outer);
+        }
+        let uri = match request.routes.first() {
+            Some(route) => NameAddr::parse(route)?.uri,
+            None => &request.request_uri,
+        };
+        match address_of(uri) {
+            Some(address) => Some(Hop {
+                way: self.way_to(address, Some(entry.outer.way))?,
+                address,
+            }),
+            None => Some(entry.outer),
+        }
+    }
+
+    /// Answers to own questions came, or did not.
+    pub(super) fn answered(&mut self, now: Duration, answers: Vec<Answer>, out: &mut Vec<Output>) {
+        for (id, side, status) in answers {
+            self.dialogs
+                .answered(now, id, side, status, &mut self.events);
+        }
+        self.settle(now, out);
+    }
+
+    fn call_of(&self, dialog: &Dialog) -> Call {
+        Call::of(self.secret, dialog.call_id())
+    }
+}
+
+/// The word for a state.
+pub(crate) const fn state_name(state: State) -> &'static str {
+    match state {
+        State::Early => "early",
+        State::Confirmed => "confirmed",
+        State::Held => "held",
+        State::Ended => "ended",
+    }
+}

@@ -1,0 +1,103 @@
+//! A node that is being emptied.
+
+use super::*;
+
+fn drain(scene: &mut Scene, node: usize, deadline: Option<Duration>) {
+    let (mut out, now) = (Vec::new(), scene.now);
+    scene.node(node).drain(now, deadline, &mut out);
+    scene.carry(node, out);
+}
+
+fn bye(call: &str) -> String {
+    request("BYE", call, CALLEE, 2, &format!("bye{call}"), "callee")
+}
+
+#[test]
+fn old_calls_stay_and_new_ones_go_elsewhere() {
+    let mut scene = Scene::new(2, 10);
+    answered(&mut scene, 1, "old");
+    drain(&mut scene, 1, None);
+    scene.beacons();
+    assert_eq!(scene.node(1).draining(), (true, false));
+    let now = scene.now;
+    let says = scene.node(1).status(now).expect("it speaks");
+    assert_eq!((says.admission, says.active), (Admission::Draining, 1));
+
+    scene.by_vip(1, &invite("new"));
+    let moved = scene.one();
+    assert_eq!((moved.status(), moved.from), (302, own(2)));
+    let again = request("INVITE", "old", CALLEE, 2, "again", "callee");
+    scene.by_vip(1, &again);
+    assert_eq!(scene.one().at, server_of(1), "old calls go on as ever");
+
+    scene.by_vip(1, &bye("old"));
+    let arrived = scene.one();
+    scene.answer(&arrived, 200);
+    assert_eq!(scene.one().status(), 200);
+    assert_eq!(scene.drained, [1], "said once, when the last has gone");
+    assert_eq!(scene.node(1).draining(), (true, true));
+    scene.pass(Duration::from_secs(600));
+    assert_eq!(scene.drained, [1]);
+
+    scene.node(1).undrain();
+    assert_eq!(scene.node(1).draining(), (false, false));
+    answered(&mut scene, 1, "newer");
+}
+
+#[test]
+fn an_empty_node_is_drained_at_once() {
+    let mut scene = Scene::new(1, 10);
+    drain(&mut scene, 1, None);
+    assert_eq!(scene.drained, [1]);
+    drain(&mut scene, 1, None);
+    assert_eq!(scene.drained, [1], "asked again, not said again");
+}
+
+#[test]
+fn what_is_left_at_the_deadline_is_hung_up_on_both_sides() {
+    let deadline = Duration::from_secs(180);
+    let mut scene = Scene::new(1, 10);
+    for call in ["a", "b", "c"] {
+        answered(&mut scene, 1, call);
+    }
+    scene.by_vip(1, &invite("ringing"));
+    let ringing = scene.one();
+    scene.answer(&ringing, 180);
+    scene.take();
+    drain(&mut scene, 1, Some(deadline));
+    scene.pass(Duration::from_secs(100));
+    // Whoever hangs up in time is left in peace.
+    scene.by_vip(1, &bye("a"));
+    let arrived = scene.one();
+    scene.answer(&arrived, 200);
+    scene.take();
+    scene.pass(Duration::from_secs(79));
+    assert!(scene.take().is_empty());
+    scene.answer(&ringing, 180);
+    scene.take();
+
+    scene.pass(Duration::from_secs(1));
+    let byes = scene.take();
+    assert!(byes.iter().all(|bye| bye.method() == Some(Method::Bye)));
+    let mut whom: Vec<(String, SocketAddr)> = byes
+        .iter()
+        .map(|bye| (bye.header(Name::CallId), bye.at))
+        .collect();
+    whom.sort();
+    let both = |call: &str| [(call.to_owned(), server_of(1)), (call.to_owned(), switch())];
+    assert_eq!(whom, [both("b"), both("c")].concat());
+    assert!(scene.drained.is_empty(), "one still rings");
+    for bye in &byes {
+        let ok = ResponseBuilder::new(&bye.message, 200)
+            .finish()
+            .expect("an answer");
+        scene.deliver(1, vip(), bye.at, &ok);
+    }
+    // It is answered after all, and hung up like the others.
+    scene.answer(&ringing, 200);
+    assert_eq!(scene.one().status(), 200);
+    scene.pass(Duration::from_millis(100));
+    let byes = scene.take();
+    assert_eq!(byes.len(), 2);
+    assert_eq!(scene.drained, [1]);
+}

@@ -1,0 +1,359 @@
+//! The sockets of the redirect server: they move messages between the network and the
+//! [core](crate::server).
+//!
+//! UDP is read in batches, so that a busy node takes one turn of the daemon's loop for many messages,
+//! and yet beacons never wait for more than one batch. Each TCP stream has a task of its own, which
+//! ends with the stream, with the daemon, or after [`IDLE`] without a byte.
+
+use crate::clock::Clock;
+use crate::server::{Hop, Output, Server, Way, World};
+use anyhow::Context;
+use bytes::Bytes;
+use lb_proto::call::Call;
+use lb_proto::status::map::AvailabilityMap;
+use lb_sip::framer::StreamEvent;
+use lb_sip::{Framer, Message};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::task::Poll;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// Datagrams read from one socket in a turn.
+const BATCH: usize = 64;
+/// Longest datagram.
+const MAX_DATAGRAM: usize = 65_536;
+/// What the kernel is asked to keep for us: a tenth of a second of 20,000 messages of 2 kB.
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// Messages of all streams that wait for the daemon. A stream with one more waits, and so does its
+/// peer.
+const FROM_STREAMS: usize = 256;
+/// Messages that wait for one stream. One more is dropped and counted: its peer does not read.
+const TO_STREAM: usize = 128;
+/// Streams at a time. One more is closed at once.
+const MOST_STREAMS: usize = 4096;
+/// Silence after which a stream is closed; a phone's keep-alives come every two minutes (RFC 5626
+/// §4.4.1), and a call's switch opens another when it needs one.
+const IDLE: Duration = Duration::from_secs(3600);
+/// How long a write may take.
+const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// News of a stream.
+enum News {
+    Message {
+        stream: u32,
+        peer: SocketAddr,
+        message: Box<Message>,
+    },
+    Closed {
+        stream: u32,
+    },
+}
+
+/// What the core wants that is not the sockets' business.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    Report(Call),
+    Drained,
+}
+
+/// Sockets and core.
+pub(crate) struct Sip {
+    pub(crate) core: Server,
+    datagrams: Vec<UdpSocket>,
+    listeners: Vec<TcpListener>,
+    streams: HashMap<u32, mpsc::Sender<Bytes>>,
+    last_stream: u32,
+    news: (mpsc::Sender<News>, mpsc::Receiver<News>),
+    arrived: Option<News>,
+    buffer: Vec<u8>,
+    outputs: Vec<Output>,
+    pub(crate) not_sent: u64,
+}
+
+impl Sip {
+    /// Opens a socket for UDP and one for TCP at each address.
+    pub(crate) fn open(core: Server, addresses: &[SocketAddr]) -> anyhow::Result<Self> {
+        let (mut datagrams, mut listeners) = (Vec::new(), Vec::new());
+        for address in addresses {
+            let why = || {
+                format!(
+                    "cannot listen at {address}; does this host have the address, on lo perhaps?"
+                )
+            };
+            datagrams.push(open_datagram(*address).with_context(why)?);
+            listeners.push(open_listener(*address).with_context(why)?);
+        }
+        Ok(Self {
+            core,
+            datagrams,
+            listeners,
+            streams: HashMap::new(),
+            last_stream: 0,
+            news: mpsc::channel(FROM_STREAMS),
+            arrived: None,
+            buffer: vec![0; MAX_DATAGRAM],
+            outputs: Vec::new(),
+            not_sent: 0,
+        })
+    }
+
+    /// Waits until there is something to do. Cancelling loses nothing.
+    pub(crate) async fn ready(&mut self) {
+        let Self {
+            datagrams,
+            listeners,
+            news: (_, news),
+            arrived,
+            streams,
+            last_stream,
+            ..
+        } = self;
+        let sender = &self.news.0;
+        std::future::poll_fn(|context| {
+            if arrived.is_some() {
+                return Poll::Ready(());
+            }
+            if let Poll::Ready(Some(one)) = news.poll_recv(context) {
+                *arrived = Some(one);
+                return Poll::Ready(());
+            }
+            for listener in listeners.iter() {
+                while let Poll::Ready(accepted) = listener.poll_accept(context) {
+                    // Out of descriptors, or a peer that is gone already: the next poll tries again.
+                    let Ok((stream, peer)) = accepted else { break };
+                    if streams.len() < MOST_STREAMS {
+                        *last_stream = last_stream.wrapping_add(1);
+                        let (writer, bytes) = mpsc::channel(TO_STREAM);
+                        streams.insert(*last_stream, writer);
+                        tokio::spawn(serve(stream, peer, *last_stream, bytes, sender.clone()));
+                    }
+                }
+            }
+            // Each of them, so that each wakes this task.
+            let mut is_any_readable = false;
+            for socket in datagrams.iter() {
+                is_any_readable |= socket.poll_recv_ready(context).is_ready();
+            }
+            if is_any_readable {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    /// Takes in what is there, a batch of each socket at most, and lets time pass.
+    pub(crate) fn turn(&mut self, clock: &Clock, map: &AvailabilityMap, wishes: &mut Vec<Wish>) {
+        let world = World {
+            now: clock.now(),
+            wall: time_of_day(),
+            map,
+        };
+        for number in 0..self.datagrams.len() {
+            for _ in 0..BATCH {
+                let received = self.datagrams[number].try_recv_from(&mut self.buffer);
+                let (len, address) = match received {
+                    Ok(received) => received,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    // News of a datagram sent earlier: its receiver is gone.
+                    Err(_) => continue,
+                };
+                let bytes = Bytes::copy_from_slice(self.buffer.get(..len).unwrap_or_default());
+                // There are 16 at most.
+                let way = Way::Datagram(number as u8);
+                self.core
+                    .receive_datagram(world, Hop { way, address }, bytes, &mut self.outputs);
+                self.carry_out(wishes);
+            }
+        }
+        for _ in 0..BATCH {
+            let Some(news) = self.arrived.take().or_else(|| self.news.1.try_recv().ok()) else {
+                break;
+            };
+            match news {
+                News::Message {
+                    stream,
+                    peer,
+                    message,
+                } => {
+                    let hop = Hop {
+                        way: Way::Stream(stream),
+                        address: peer,
+                    };
+                    self.core.receive(world, hop, &message, &mut self.outputs);
+                    self.carry_out(wishes);
+                }
+                News::Closed { stream } => {
+                    self.streams.remove(&stream);
+                }
+            }
+        }
+        self.pass(clock.now(), wishes);
+    }
+
+    /// Lets time pass.
+    pub(crate) fn pass(&mut self, now: Duration, wishes: &mut Vec<Wish>) {
+        if self.core.next_timeout(now).is_some_and(|at| at <= now) {
+            self.core.on_timeout(now, &mut self.outputs);
+            self.carry_out(wishes);
+        }
+    }
+
+    /// The load balancers know of a call.
+    pub(crate) fn reported(&mut self, call: Call, wishes: &mut Vec<Wish>) {
+        self.core.reported(call, &mut self.outputs);
+        self.carry_out(wishes);
+    }
+
+    /// Empties the node.
+    pub(crate) fn drain(
+        &mut self,
+        now: Duration,
+        deadline: Option<Duration>,
+        wishes: &mut Vec<Wish>,
+    ) {
+        self.core.drain(now, deadline, &mut self.outputs);
+        self.carry_out(wishes);
+    }
+
+    fn carry_out(&mut self, wishes: &mut Vec<Wish>) {
+        for output in self.outputs.drain(..) {
+            match output {
+                Output::Send { to, bytes } => {
+                    let is_sent = match to.way {
+                        Way::Datagram(number) => {
+                            let socket = self.datagrams.get(usize::from(number));
+                            socket.is_some_and(|socket| send(socket, &bytes, to.address))
+                        }
+                        Way::Stream(stream) => {
+                            let stream = self.streams.get(&stream);
+                            stream.is_some_and(|stream| stream.try_send(bytes).is_ok())
+                        }
+                    };
+                    self.not_sent += u64::from(!is_sent);
+                }
+                Output::Report(call) => wishes.push(Wish::Report(call)),
+                Output::Drained => wishes.push(Wish::Drained),
+            }
+        }
+    }
+}
+
+/// Sends, or drops as a network would. An error of an earlier datagram is told in place of sending
+/// this one, so it is tried twice.
+fn send(socket: &UdpSocket, bytes: &[u8], to: SocketAddr) -> bool {
+    let mut sent = socket.try_send_to(bytes, to);
+    if let Err(error) = &sent
+        && error.kind() != io::ErrorKind::WouldBlock
+    {
+        sent = socket.try_send_to(bytes, to);
+    }
+    sent.is_ok()
+}
+
+fn open_datagram(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // The system may give less.
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+fn open_listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(128)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// The time of day since 1970; zero with a clock before that, which makes tickets useless and harms
+/// nothing else.
+fn time_of_day() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+/// One stream, until it ends. Its last word is [`News::Closed`].
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    number: u32,
+    bytes: mpsc::Receiver<Bytes>,
+    news: mpsc::Sender<News>,
+) {
+    if let Err(error) = converse(stream, peer, number, bytes, &news).await {
+        tracing::debug!(%error, %peer, "a stream ended");
+    }
+    // Nobody is there to hear when the daemon stops.
+    let _ = news.send(News::Closed { stream: number }).await;
+}
+
+async fn converse(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    number: u32,
+    mut bytes: mpsc::Receiver<Bytes>,
+    news: &mpsc::Sender<News>,
+) -> anyhow::Result<()> {
+    let mut framer = Framer::new();
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        tokio::select! {
+            read = timeout(IDLE, stream.read(&mut buffer)) => {
+                let len = read??;
+                if len == 0 {
+                    return Ok(());
+                }
+                let mut fresh = buffer.get(..len).unwrap_or_default();
+                loop {
+                    let taken = framer.feed(fresh);
+                    fresh = fresh.get(taken..).unwrap_or_default();
+                    while let Some(event) = framer.next_event()? {
+                        match event {
+                            StreamEvent::Message(message) => {
+                                let message = Box::new(message);
+                                news.send(News::Message { stream: number, peer, message }).await?;
+                            }
+                            // RFC 5626 §4.4.1.
+                            StreamEvent::Ping => {
+                                timeout(WRITE_PATIENCE, stream.write_all(b"\r\n")).await??;
+                            }
+                        }
+                    }
+                    if fresh.is_empty() {
+                        break;
+                    }
+                }
+            }
+            message = bytes.recv() => match message {
+                Some(message) => timeout(WRITE_PATIENCE, stream.write_all(&message)).await??,
+                None => return Ok(()),
+            },
+        }
+    }
+}
