@@ -412,7 +412,11 @@ async fn who_falls_waits() {
         ..Settings::default()
     };
     let judged = |moment| judge(&down, &well, &settings, moment);
-    assert_eq!(judged(down.blocked_until - 1), Liveness::Down);
+    assert_eq!(
+        judged(down.blocked_until - 1),
+        Liveness::Stale,
+        "it keeps its calls"
+    );
     assert_eq!(judged(down.blocked_until), Liveness::Up);
     while is_down() {
         assert!(fell.elapsed() < PATIENCE);
