@@ -460,8 +460,11 @@ impl Server {
         address == self.settings.advertise || self.settings.listeners.contains(&address)
     }
 
-    /// The way to an address: the listener that is preferred if it is of the right family, or the
-    /// first that is.
+    /// The way to an address: the listener that is preferred if it is of the right family, or this
+    /// node's own, or the first that fits.
+    ///
+    /// Other nodes must not be sent to from the VIP: it is their own address, too, and a host drops what
+    /// claims to come from itself.
     fn way_to(&self, address: SocketAddr, preferred: Option<Way>) -> Option<Way> {
         let listeners = &self.settings.listeners;
         let fits = |listener: &SocketAddr| listener.is_ipv4() == address.is_ipv4();
@@ -470,7 +473,9 @@ impl Server {
         {
             return preferred;
         }
-        let number = listeners.iter().position(fits)?;
+        let own = |listener: &SocketAddr| *listener == self.settings.advertise && fits(listener);
+        let number = listeners.iter().position(own);
+        let number = number.or_else(|| listeners.iter().position(fits))?;
         Some(Way::Datagram(u8::try_from(number).ok()?))
     }
 

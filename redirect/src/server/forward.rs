@@ -26,8 +26,7 @@ impl Server {
     ) -> Result<(), Count> {
         let entry = self.calls.get(received.call);
         let inner = entry.map_or(self.settings.server, |entry| entry.inner);
-        let preferred = (inner != self.settings.server).then_some(received.from.way);
-        let way = self.way_to(inner, preferred).ok_or(Count::NoAddress)?;
+        let way = self.way_to(inner, None).ok_or(Count::NoAddress)?;
         let to = Hop {
             way,
             address: inner,
