@@ -217,7 +217,8 @@ pub(crate) fn split_host_port(text: &[u8]) -> Option<(Host<'_>, Option<u16>)> {
         let close = memchr::memchr(b']', text)?;
         (Host::V6(v6_address(&text[1..close])?), &text[close + 1..])
     } else {
-        let colon = memchr::memchr(b':', text).unwrap_or(text.len());
+        let colon = text.iter().position(|byte| *byte == b':');
+        let colon = colon.unwrap_or(text.len());
         let (host, port) = text.split_at(colon);
         let name = host_name(host)?;
         let host = match name.as_bytes()[0] {

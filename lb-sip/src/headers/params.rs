@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::text::{find_unquoted, is_lws, is_token, quoted_len, trim, trim_end};
+use crate::text::{find_unquoted, is_token, is_value_byte, quoted_len, trim, trim_end};
 
 /// Parameters, as written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,11 +46,7 @@ impl<'a> Param<'a> {
             None => true,
             Some([]) => false,
             Some(value @ [b'"', ..]) => quoted_len(value) == Some(value.len()),
-            // More than a token or host: senders put dots, slashes and UTF-8 here without quotes, and
-            // it harms nobody.
-            Some(value) => !value
-                .iter()
-                .any(|byte| is_lws(*byte) || matches!(byte, b'"' | b'<' | b'>' | b',' | 0)),
+            Some(value) => value.iter().all(|byte| is_value_byte(*byte)),
         };
         is_token(self.name) && value_fits
     }
