@@ -24,4 +24,4 @@ pub use beacon::Admission;
 pub use packet::Address;
 pub use shared::Shared;
 pub use verdict::{Outcome, REASON_SLOTS, Reason};
-pub use window::{BLOCK, Window};
+pub use window::{BLOCK, Window, tail_of};

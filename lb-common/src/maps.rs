@@ -104,6 +104,12 @@ shared! {
 impl Turnout {
     /// The bit that says: the other generation still keeps its dialogs.
     pub const DRAINING: u64 = 2;
+
+    /// Whether the other generation still keeps its dialogs, so that home alone does not decide.
+    #[inline(always)]
+    pub const fn is_draining(self) -> bool {
+        self.word & Self::DRAINING != 0
+    }
 }
 
 shared! {
@@ -298,31 +304,13 @@ pub const fn pin_hint_of(key: u64) -> u32 {
 /// Counts by reason, one CPU's.
 pub type ReasonCounts = [u64; REASON_SLOTS];
 
-/// What one CPU has counted. One value, so that a frame's counts take one look-up.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counts {
-    /// Frames by reason.
-    pub reasons: ReasonCounts,
-    /// What was sent to each node.
-    pub nodes: [NodeCounts; MAX_NODES as usize],
-}
-
-const _: () = assert!(
-    size_of::<Counts>() == size_of::<ReasonCounts>() + MAX_NODES as usize * size_of::<NodeCounts>(),
-    "padding in Counts",
-);
-
-// SAFETY: repr(C), without padding as asserted above, and made of integers only.
-#[expect(unsafe_code, reason = "layout checked by the assertion above")]
-unsafe impl crate::Shared for Counts {}
-
-impl Default for Counts {
-    fn default() -> Self {
-        Self {
-            reasons: [0; REASON_SLOTS],
-            nodes: [NodeCounts::default(); MAX_NODES as usize],
-        }
+shared! {
+    /// What one CPU has counted. One value, so that a frame's counts take one look-up.
+    pub struct Counts {
+        /// Frames by reason.
+        pub reasons: ReasonCounts,
+        /// What was sent to each node.
+        pub nodes: [NodeCounts; MAX_NODES as usize],
     }
 }
 

@@ -19,7 +19,7 @@ macro_rules! shared {
     ($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* pub $field:ident: $type:ty,)+ }) => {
         $(#[$meta])*
         #[repr(C)]
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct $name { $($(#[$field_meta])* pub $field: $type,)+ }
 
         const _: () = assert!(
@@ -30,6 +30,16 @@ macro_rules! shared {
         // SAFETY: repr(C), without padding as asserted above, and made of integers only.
         #[expect(unsafe_code, reason = "layout checked by the assertion above")]
         unsafe impl $crate::Shared for $name {}
+
+        /// All zero, as the kernel makes the elements of maps.
+        impl Default for $name {
+            #[inline(always)]
+            fn default() -> Self {
+                // SAFETY: every bit pattern is a value.
+                #[expect(unsafe_code, reason = "the promise of Shared, just made")]
+                unsafe { core::mem::zeroed() }
+            }
+        }
     };
 }
 

@@ -4,7 +4,8 @@
 //! RFC 3261 §7.3.1 defines lines: ended by CRLF, continued by a line that starts with white space.
 //! So text in a body, in another header or in a folded line can never be taken for a Call-ID, and
 //! a message whose line ends are ambiguous (a bare LF or CR, which receivers read differently) is
-//! not read at all here.
+//! not read at all here. Only the lines up to the Call-ID are read: what is odd behind it is the node's
+//! to judge, and changes nothing in where the message belongs.
 //!
 //! One source for kernel and userspace, in two parts: a quick [`glance()`] that settles plain messages,
 //! and [`read_on`], which knows all the rest and is asked when the glance is not sure.

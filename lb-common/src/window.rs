@@ -61,17 +61,23 @@ pub trait Window: Copy {
     /// For the last bytes of a datagram, where a whole word no longer fits.
     #[inline(always)]
     fn tail(self, offset: u32, fill: u8) -> u64 {
-        let mut word = u64::from_le_bytes([fill; 8]);
-        let mut place = 0;
-        while place < 7 {
-            let Some(byte) = self.byte(offset + place) else {
-                break;
-            };
-            word = word & !(0xff << (8 * place)) | u64::from(byte) << (8 * place);
-            place += 1;
-        }
-        word
+        tail_of(self, offset, fill)
     }
+}
+
+/// [`Window::tail`], byte by byte.
+#[inline(always)]
+pub fn tail_of<W: Window>(window: W, offset: u32, fill: u8) -> u64 {
+    let mut word = u64::from_le_bytes([fill; 8]);
+    let mut place = 0;
+    while place < 7 {
+        let Some(byte) = window.byte(offset + place) else {
+            break;
+        };
+        word = word & !(0xff << (8 * place)) | u64::from(byte) << (8 * place);
+        place += 1;
+    }
+    word
 }
 
 impl Window for &[u8] {

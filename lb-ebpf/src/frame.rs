@@ -3,7 +3,7 @@
 use core::arch::asm;
 
 use aya_ebpf::bindings::xdp_md;
-use lb_common::{BLOCK, Window};
+use lb_common::{BLOCK, Window, tail_of};
 
 /// Offsets are below this. Frames that XDP shows in one piece are shorter; the mask is what the
 /// verifier wants to see.
@@ -186,15 +186,5 @@ impl Window for Frame {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn tail_word(ctx: *mut xdp_md, offset: u32, fill: u32) -> u64 {
-    let frame = Frame::of(ctx);
-    let mut word = u64::from_le_bytes([fill as u8; 8]);
-    let mut place = 0;
-    while place < 7 {
-        let Some(byte) = frame.byte(offset + place) else {
-            break;
-        };
-        word = word & !(0xff << (8 * place)) | u64::from(byte) << (8 * place);
-        place += 1;
-    }
-    word
+    tail_of(Frame::of(ctx), offset, fill as u8)
 }

@@ -12,6 +12,7 @@ mod frame;
 mod maps;
 mod observe;
 mod peek;
+mod record;
 mod slow;
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
@@ -159,7 +160,7 @@ fn steer_sip(
         Err(reason) => return reason,
     };
     sight.call = Some(call);
-    let first = slow::first_word(frame, datagram.payload);
+    let first = frame.word(datagram.payload).unwrap_or(0);
     if let Some((id, node)) = plain_home(settings, call.hash, first, sight) {
         sight.node = id;
         sight.choice = Reason::Home as u8;
@@ -189,18 +190,18 @@ fn plain_home(
     first: u64,
     sight: &mut Sight,
 ) -> Option<(u16, &'static Node)> {
-    let turnout = TURNOUT.get(0)?.word;
-    if slow::is_draining(turnout) || *PIN_HINTS.get(pin_hint_of(key))? != 0 {
+    let turnout = TURNOUT.get(0)?;
+    if turnout.is_draining() || *PIN_HINTS.get(pin_hint_of(key))? != 0 {
         return None;
     }
-    let home = fleet::home(turnout as u32 & 1, slot_of(key));
+    let home = fleet::home(turnout.word as u32 & 1, slot_of(key));
     let now = fleet::jiffies();
     let node = NODES.get(home.into())?;
     if !is_plainly_up(node, STATUS.get(home.into())?, settings, now) {
         return None;
     }
     let method = Method::of(first);
-    if method.may_start() && slow::remember(key, settings, now) && method == Method::Invite {
+    if method.may_start() && record::remember(key, settings, now) && method == Method::Invite {
         sight.started = 1;
     }
     Some((home, node))

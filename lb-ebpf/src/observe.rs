@@ -74,7 +74,32 @@ pub(crate) fn count(ctx: *mut xdp_md, frame: Frame, reason: Reason, sight: &Sigh
     if sight.sample != 0 {
         show(ctx, reason, sight, action);
     }
+    #[cfg(feature = "log")]
+    tell(ctx, frame, reason, sight, action);
     action
+}
+
+/// Says what was decided for the frame. Reasons go by number: names are pointers, which a program
+/// has no place for.
+#[cfg(feature = "log")]
+#[inline(never)]
+fn tell(ctx: *mut xdp_md, frame: Frame, reason: Reason, sight: &Sight, action: u32) {
+    let (key, at, len) = match sight.call {
+        Some(call) => (call.hash, call.at, call.len.get()),
+        None => (0, 0, 0),
+    };
+    aya_log_ebpf::info!(
+        aya_ebpf::programs::XdpContext::new(ctx),
+        "{} bytes, Call-ID of {} at {}, key {:x}: choice {}, node {}, reason {}, action {}",
+        frame.len(),
+        len,
+        at,
+        key,
+        sight.choice,
+        sight.node,
+        reason as u8,
+        action
+    );
 }
 
 /// Puts one frame in so many into the ring. A full ring loses the event, not the frame.

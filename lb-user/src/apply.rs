@@ -12,7 +12,7 @@ use lb_common::maps::{
     BeaconKey, MAX_KEYS, MAX_NODES, MAX_VIPS, NO_NODE, Node, TABLE_SLOTS, Turnout, Vip,
 };
 
-use crate::plan::{Plan, Service};
+use crate::plan::{CANDIDATE, Plan, Service, is_candidate};
 use crate::plane::{AccessError, Maps};
 
 /// What applying a plan did.
@@ -53,9 +53,13 @@ pub fn apply(maps: &Maps, plan: &Plan) -> Result<Applied, AccessError> {
     let mut last = plan.settings.node_end;
     for id in ids() {
         let node = maps.node(id)?;
-        let was_there = node.flags & Node::CONFIGURED != 0;
-        match plan.nodes.iter().find(|planned| planned.id == id) {
+        let was_candidate = is_candidate(&node);
+        let was_there = node.flags & Node::CONFIGURED != 0 && !was_candidate;
+        let is_leaving = node.flags & Node::LEAVING != 0;
+        let planned = plan.nodes.iter().find(|planned| planned.id == id);
+        match planned.filter(|planned| !planned.is_candidate()) {
             Some(planned) => {
+                let node = if was_candidate { Node::default() } else { node };
                 let kept = node.flags & (Node::REACHABLE | Node::JUDGED);
                 maps.set_node(
                     id,
@@ -64,22 +68,25 @@ pub fn apply(maps: &Maps, plan: &Plan) -> Result<Applied, AccessError> {
                         ..node
                     },
                 )?;
-                if !was_there {
+                if !was_there || is_leaving {
                     applied.added.push(id);
                 }
             }
+            // It keeps the calls it has until the old table has drained.
             None if was_there => {
-                maps.set_node(
-                    id,
-                    Node {
-                        flags: node.flags | Node::LEAVING,
-                        ..node
-                    },
-                )?;
+                let flags = node.flags | Node::LEAVING;
+                maps.set_node(id, Node { flags, ..node })?;
                 last = last.max(u32::from(id) + 1);
-                applied.removed.push(id);
+                if !is_leaving {
+                    applied.removed.push(id);
+                }
             }
-            None => {}
+            None => {
+                let vacant = planned.map_or_else(Node::default, |_| CANDIDATE);
+                if node != vacant {
+                    maps.set_node(id, vacant)?;
+                }
+            }
         }
     }
     maps.set_settings(lb_common::maps::Settings {
@@ -108,13 +115,15 @@ pub fn finish_drain(maps: &Maps, plan: &Plan) -> Result<(), AccessError> {
 /// # Errors
 /// [`AccessError`].
 pub fn is_draining(maps: &Maps) -> Result<bool, AccessError> {
-    Ok(maps.turnout()?.word & Turnout::DRAINING != 0)
+    Ok(maps.turnout()?.is_draining())
 }
 
 fn remove_leaving(maps: &Maps, plan: &Plan) -> Result<(), AccessError> {
     for id in ids() {
         if maps.node(id)?.flags & Node::LEAVING != 0 {
-            maps.set_node(id, Node::default())?;
+            let planned = plan.nodes.iter().find(|planned| planned.id == id);
+            let left = planned.filter(|planned| planned.is_candidate());
+            maps.set_node(id, left.map_or_else(Node::default, |_| CANDIDATE))?;
         }
     }
     maps.set_settings(plan.settings)

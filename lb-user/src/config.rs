@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use lb_common::maps::DEFAULT_MAX_PINS;
 use lb_proto::status::Timing;
+use lb_proto::status::map::Discovery;
 
 use crate::netlink::Mac;
 use crate::plane::attach::Wanted;
@@ -44,7 +45,7 @@ pub struct Config {
     pub interfaces: Vec<Wanted>,
     /// Service addresses. At least one.
     pub vips: Vec<SocketAddr>,
-    /// Access nodes, by id. At least one has a weight.
+    /// Access nodes, by id. At least one has a weight, unless nodes are learnt.
     pub nodes: Vec<NodeConfig>,
     /// Calls away from home.
     pub pins: PinLimits,
@@ -65,6 +66,8 @@ pub struct Status {
     /// Addresses of this machine that nodes send beacons and pin reports to, besides those that
     /// datagrams to the nodes go out from.
     pub addresses: Vec<IpAddr>,
+    /// How nodes that are not in the configuration are learnt from their beacons; `None`: not at all.
+    pub discovery: Option<Discovery>,
     /// The UDP port, of the groups and of queries.
     pub port: u16,
     /// Period, hold time and the rest.

@@ -6,6 +6,7 @@
 //! Whatever can fail comes before the program is attached or replaced: a start that fails changes
 //! nothing for traffic. Stopping changes nothing either; that is what `detach` is for.
 
+mod learnt;
 mod privileges;
 mod reload;
 mod report;
@@ -34,7 +35,7 @@ use crate::plan::Plan;
 use crate::plane::attach::Attached;
 use crate::plane::clock::Clock;
 use crate::plane::{LoadOptions, Maps, Plane, Site};
-use crate::status::{Roster, StatusCounts, StatusTask};
+use crate::status::{Learnt, Roster, StatusCounts, StatusTask};
 
 /// What the daemon knows beyond the maps, for whoever reports on it.
 #[derive(Clone)]
@@ -45,6 +46,8 @@ pub struct Vitals {
     pub clock: Arc<Clock>,
     /// The status task's counters.
     pub status: Arc<StatusCounts>,
+    /// Nodes that were learnt.
+    pub learnt: watch::Receiver<Learnt>,
     /// The sweeper's.
     pub sweeps: Arc<SweepCounts>,
     /// Those of the path for deferred datagrams.
@@ -84,6 +87,7 @@ struct Daemon {
     status: StatusTask,
     status_counts: Arc<StatusCounts>,
     roster: watch::Sender<Roster>,
+    learnt: watch::Sender<Learnt>,
     deferred: Deferred,
     neighbours: Neighbours,
     watch: Watch,
@@ -134,17 +138,21 @@ async fn start(path: &Path) -> anyhow::Result<Daemon> {
     let maps = plane.shared_maps();
 
     let own = neighbours::own_addresses(&config.nodes)?;
-    let plan = Plan::of(config, &intent.keys, clock.jiffy_ns(), &own);
+    let known = learnt::adopt(config, &maps)?;
+    let effective = learnt::with_learnt(config, &known);
+    let plan = Plan::of(&effective, &intent.keys, clock.jiffy_ns(), &own);
     let applied = apply::apply(&maps, &plan)?;
     report::applied(&applied);
-    let mut neighbours = Neighbours::new(maps.clone(), config, present_interfaces(config)?)?;
+    let mut neighbours = Neighbours::new(maps.clone(), &effective, present_interfaces(config)?)?;
     neighbours.survey()?;
 
     let status_counts = Arc::new(StatusCounts::default());
-    let (roster, changes) = watch::channel(Roster::of(config, &intent.keys));
+    let (roster, changes) = watch::channel(Roster::of(config, &known, &intent.keys));
+    let (learnt, _) = watch::channel(known);
     let status = StatusTask::open(
         config,
         changes,
+        learnt.clone(),
         maps.clone(),
         clock.clone(),
         status_counts.clone(),
@@ -171,6 +179,7 @@ async fn start(path: &Path) -> anyhow::Result<Daemon> {
         status,
         status_counts,
         roster,
+        learnt,
         deferred,
         neighbours,
         watch,

@@ -12,6 +12,7 @@
 mod capture;
 mod input;
 mod laboratory;
+mod narrator;
 mod pcap;
 mod pcapng;
 mod record;
@@ -42,6 +43,10 @@ pub struct Arguments {
     /// This many nodes, 1 to N, instead of a configuration file.
     #[arg(long, value_name = "N", requires = "vip", value_parser = clap::value_parser!(u16).range(1..=255))]
     pub nodes: Option<u16>,
+    /// Run this BPF object, the one that logs, instead of the built-in one, and show on standard
+    /// error what it says. `cargo xtask build --bpf-log` makes it.
+    #[arg(long, value_name = "OBJECT")]
+    pub log: Option<PathBuf>,
 }
 
 /// Where the frames come from.
@@ -68,6 +73,15 @@ pub enum ExplainError {
     /// The frames.
     #[error(transparent)]
     Input(#[from] InputError),
+    /// The object that logs could not be read.
+    #[error("reading {path}")]
+    Object {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The program.
     #[error(transparent)]
     Laboratory(#[from] LaboratoryError),
@@ -98,7 +112,16 @@ pub fn explain(
         None => Scene::of_config(config)?,
     };
     let frames = Frames::open(&arguments.source)?;
-    let mut laboratory = Laboratory::open(&scene)?;
+    let mut laboratory = match &arguments.log {
+        None => Laboratory::open(&scene)?,
+        Some(path) => {
+            let object = std::fs::read(path).map_err(|source| ExplainError::Object {
+                path: path.clone(),
+                source,
+            })?;
+            Laboratory::open_logging(&object, &scene)?
+        }
+    };
     let mut tally = text::Tally::default();
     for frame in frames {
         let frame = frame?;

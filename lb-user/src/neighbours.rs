@@ -104,7 +104,7 @@ pub struct Survey {
 pub fn own_addresses(nodes: &[NodeConfig]) -> Result<BTreeSet<IpAddr>, NetlinkError> {
     let mut netlink = Netlink::open()?;
     let mut own = BTreeSet::new();
-    for node in nodes {
+    for node in nodes.iter().filter(|node| !node.address.is_unspecified()) {
         let link = match &node.interface {
             Some(name) => netlink.link_named(name)?,
             None => None,
@@ -115,7 +115,8 @@ pub fn own_addresses(nodes: &[NodeConfig]) -> Result<BTreeSet<IpAddr>, NetlinkEr
     Ok(own)
 }
 
-/// Keeps `NODES` and `PORTS` up to date. The only writer of their link addresses.
+/// Keeps `NODES` and `PORTS` up to date. Nodes at the unspecified address are left as they are: where
+/// they are is not known yet. The only writer of their link addresses.
 pub struct Neighbours {
     netlink: Netlink,
     maps: Arc<Maps>,
@@ -158,8 +159,14 @@ impl Neighbours {
     fn configure(&mut self, nodes: Vec<NodeConfig>) {
         for node in &nodes {
             let is_at = |known: &&NodeConfig| {
+                // Of one that an earlier controller has learnt only the way is known, in the map.
+                let address = if known.address.is_unspecified() {
+                    node.address
+                } else {
+                    known.address
+                };
                 known.id == node.id
-                    && (known.address, known.mac, &known.interface)
+                    && (address, known.mac, &known.interface)
                         == (node.address, node.mac, &node.interface)
             };
             if !self.nodes.iter().any(|known| is_at(&known)) {
@@ -191,10 +198,10 @@ impl Neighbours {
         let mut survey = Survey::default();
         self.miss_interfaces()?;
         self.next_hops.clear();
-        for node in std::mem::take(&mut self.nodes).iter() {
-            let result = self.visit(node, &mut survey);
-            self.nodes.push(node.clone());
-            result?;
+        for node in &self.nodes.clone() {
+            if !node.address.is_unspecified() {
+                self.visit(node, &mut survey)?;
+            }
         }
         Ok(survey)
     }

@@ -87,13 +87,15 @@ pub fn nodes(
 ) -> Result<(), ObserveError> {
     let observed = Observed::open(config, place.bpffs.as_deref())?;
     let reading = observed.read()?;
+    let learnt = observed.metrics.and_then(userspace::learnt);
+    let known = node_table::Known {
+        configured: observed.configured,
+        learnt: learnt.unwrap_or_default(),
+    };
     if json {
-        write_json(
-            output,
-            &node_table::Report::new(&reading, &observed.addresses),
-        )
+        write_json(output, &node_table::Report::new(&reading, &known))
     } else {
-        node_table::write(output, &reading, &observed.addresses).map_err(ObserveError::Output)
+        node_table::write(output, &reading, &known).map_err(ObserveError::Output)
     }
 }
 

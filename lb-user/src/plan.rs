@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use lb_common::maps::{BeaconKey, Node, Settings, VipUse};
+use lb_common::maps::{BeaconKey, MAX_NODES, Node, Settings, VipUse};
 use lb_common::memory;
 use lb_proto::keys::KeyRing;
 use lb_proto::status::GOOD_BEACONS;
@@ -30,14 +30,39 @@ pub struct Service {
 pub struct PlannedNode {
     /// Its id.
     pub id: u16,
-    /// [`Node::CONFIGURED`], and [`Node::SILENT`] if it is so.
+    /// [`Node::CONFIGURED`], and [`Node::SILENT`] if it is so; those of [`CANDIDATE`].
     pub flags: u32,
+}
+
+impl PlannedNode {
+    /// Whether it is nobody yet: its beacons are taken, so that it can be learnt, and nothing is
+    /// sent to it.
+    pub const fn is_candidate(&self) -> bool {
+        self.flags == CANDIDATE.flags
+    }
+}
+
+/// An id that a node may be learnt under: the program takes beacons of configured nodes only, and
+/// this one is so, but never `Up`.
+pub const CANDIDATE: Node = Node {
+    destination_mac: [0; 6],
+    source_mac: [0; 6],
+    flags: Node::CONFIGURED | Node::JUDGED,
+    ifindex: 0,
+    port: 0,
+    down_at: 0,
+    blocked_until: u64::MAX,
+};
+
+/// Whether an element of `NODES` is a [`CANDIDATE`].
+pub const fn is_candidate(node: &Node) -> bool {
+    node.flags & Node::JUDGED != 0 && node.blocked_until == u64::MAX
 }
 
 /// What the maps should hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// `SETTINGS`. `node_end` covers the configured nodes only.
+    /// `SETTINGS`. `node_end` covers those that are there, no candidates.
     pub settings: Settings,
     /// `VIPS`.
     pub services: Vec<Service>,
@@ -54,7 +79,19 @@ impl Plan {
     /// from.
     pub fn of(config: &Config, keys: &KeyRing, jiffy_ns: u64, own: &BTreeSet<IpAddr>) -> Self {
         let jiffies = |duration| clock::jiffies(duration, jiffy_ns);
-        let highest = config.nodes.iter().map(|node| u32::from(node.id)).max();
+        let named = config.nodes.iter().map(|node| PlannedNode {
+            id: node.id,
+            flags: Node::CONFIGURED | if node.is_silent { Node::SILENT } else { 0 },
+        });
+        let mut nodes: Vec<PlannedNode> = named.collect();
+        let highest = nodes.iter().map(|node| u32::from(node.id)).max();
+        if config.status.discovery.is_some() {
+            let is_free = |id: &u16| config.nodes.iter().all(|node| node.id != *id);
+            nodes.extend((1..MAX_NODES as u16).filter(is_free).map(|id| PlannedNode {
+                id,
+                flags: CANDIDATE.flags,
+            }));
+        }
         let shares: Vec<Share> = config
             .nodes
             .iter()
@@ -76,14 +113,7 @@ impl Plan {
                 node_end: highest.map_or(0, |id| id + 1),
             },
             services: services(config, own),
-            nodes: config
-                .nodes
-                .iter()
-                .map(|node| PlannedNode {
-                    id: node.id,
-                    flags: Node::CONFIGURED | if node.is_silent { Node::SILENT } else { 0 },
-                })
-                .collect(),
+            nodes,
             table: table::fill(&shares),
             keys: keys
                 .beacons()

@@ -14,6 +14,8 @@
 
 mod away;
 mod counts;
+mod discoverer;
+mod discovery;
 mod ear;
 mod sockets;
 
@@ -33,11 +35,15 @@ use lb_proto::status::query::Query;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use crate::config::Config;
+use crate::config::{Config, NodeConfig};
+use crate::plan::is_candidate;
 use crate::plane::clock::Clock;
 use crate::plane::{AccessError, Maps};
 pub use away::pin_away;
 pub use counts::{Reported, StatusCounts};
+use discoverer::Discoverer;
+use discovery::Reserved;
+pub use discovery::{Learnt, NotLearnt};
 use ear::{Ear, Heard};
 use sockets::Sockets;
 
@@ -66,17 +72,34 @@ pub enum StatusError {
 pub struct Roster {
     /// The keys that are good.
     pub keys: KeyRing,
-    /// The nodes that send beacons, and where they are reached.
+    /// The nodes that send beacons, and where they are reached: those that are configured, and those
+    /// that were learnt.
     pub nodes: BTreeMap<u16, IpAddr>,
+    reserved: Reserved,
 }
 
 impl Roster {
-    /// What a configuration says.
-    pub fn of(config: &Config, keys: &KeyRing) -> Self {
-        let nodes = config.speaking_nodes();
+    /// What a configuration says, with the nodes that were learnt. Those of whom nobody knows where
+    /// they are cannot be asked, and are not judged before they are heard.
+    pub fn of(config: &Config, learnt: &Learnt, keys: &KeyRing) -> Self {
+        let at = |node: &NodeConfig| (node.id, node.address);
+        let reserved = Reserved {
+            nodes: config.nodes.iter().map(at).collect(),
+            addresses: config
+                .vips
+                .iter()
+                .map(SocketAddr::ip)
+                .chain(config.status.addresses.iter().copied())
+                .collect(),
+        };
+        let learnt = learnt
+            .iter()
+            .filter(|(id, _)| !reserved.nodes.contains_key(id))
+            .filter_map(|(id, address)| Some((*id, (*address)?)));
         Self {
             keys: keys.clone(),
-            nodes: nodes.map(|node| (node.id, node.address)).collect(),
+            nodes: config.speaking_nodes().map(at).chain(learnt).collect(),
+            reserved,
         }
     }
 }
@@ -97,17 +120,20 @@ pub struct StatusTask {
     port: u16,
     ear: Ear,
     judge: Judge,
+    discoverer: Discoverer,
 }
 
 impl StatusTask {
     /// Opens the sockets and takes over what an earlier controller has said of nodes. Needs a tokio
-    /// runtime around it. `changes` has the first roster, and brings others.
+    /// runtime around it. `changes` has the first roster, and brings others; `learnt` has who was
+    /// learnt before, and is told of others.
     ///
     /// # Errors
     /// [`StatusError`].
     pub fn open(
         config: &Config,
         mut changes: watch::Receiver<Roster>,
+        learnt: watch::Sender<Learnt>,
         maps: Arc<Maps>,
         clock: Arc<Clock>,
         counts: Arc<StatusCounts>,
@@ -117,9 +143,10 @@ impl StatusTask {
         let sockets = Sockets::open(config)?;
         let roster = changes.borrow_and_update().clone();
         let cluster = config.cluster;
+        let discovery = config.status.discovery;
         let ear = Ear::new(
             (cluster, &roster.keys),
-            timing,
+            (timing, discovery),
             maps.clone(),
             clock.clone(),
             counts.clone(),
@@ -127,7 +154,7 @@ impl StatusTask {
         let mut task = Self {
             maps,
             clock,
-            counts,
+            counts: counts.clone(),
             sockets,
             origin: Instant::now(),
             changes,
@@ -136,12 +163,10 @@ impl StatusTask {
             roster: roster.clone(),
             ear,
             judge: Judge::new(timing, Duration::ZERO, seed),
+            discoverer: Discoverer::new(discovery, learnt, counts),
         };
         task.follow(roster);
         task.counts.set_plane_broken(false);
-        for id in task.roster.nodes.clone().into_keys() {
-            task.take_over(id);
-        }
         Ok(task)
     }
 
@@ -149,14 +174,20 @@ impl StatusTask {
     fn follow(&mut self, roster: Roster) {
         let ids: Vec<u16> = roster.nodes.keys().copied().collect();
         self.ear.follow(&roster);
+        let is_new = |id: &&u16| self.judge.opinion(**id).is_none();
+        let new: Vec<u16> = ids.iter().filter(is_new).copied().collect();
         self.judge.configure(self.now(), &ids);
         self.roster = roster;
+        for id in new {
+            self.take_over(id);
+        }
+        self.discoverer.follow(&self.roster.reserved);
     }
 
-    /// A node that an earlier controller has declared `Down` is so until it has shown otherwise.
+    /// A node that was declared `Down` before this judge knew it is so until it has shown otherwise.
     fn take_over(&mut self, id: u16) {
         let Ok(node) = self.maps.node(id) else { return };
-        if node.flags & Node::JUDGED == 0 {
+        if node.flags & Node::JUDGED == 0 || is_candidate(&node) {
             return;
         }
         let left = node.blocked_until.saturating_sub(self.clock.now());
@@ -164,7 +195,7 @@ impl StatusTask {
         self.judge.resume_down(id, blocked_until);
         tracing::info!(
             node = id,
-            "was declared Down by an earlier controller, and stays so"
+            "was declared Down before, and stays so until it has shown otherwise"
         );
     }
 
@@ -181,7 +212,9 @@ impl StatusTask {
             let is_drained = self.listen(&mut buffer);
             if is_drained {
                 self.judge();
+                self.look();
             }
+            self.discoverer.tell();
             let timeout = self.origin + self.judge.next_timeout();
             tokio::select! {
                 () = sleep_until(timeout) => {}
@@ -206,7 +239,10 @@ impl StatusTask {
                     Ok((len, from)) => {
                         let bytes = buffer.get(..len).unwrap_or_default();
                         match self.ear.take(now, bytes, from) {
-                            Heard::Beacon(node, _) => self.judge.heard(now, node),
+                            Heard::Beacon(beacon, from) => {
+                                self.judge.heard(now, beacon.node);
+                                self.discoverer.heard(&beacon, from, &self.roster.reserved);
+                            }
                             Heard::Answer(answer) => {
                                 if let Err(error) = self.sockets.send(&answer, from) {
                                     tracing::debug!(%from, %error, "cannot answer");
@@ -227,6 +263,14 @@ impl StatusTask {
             }
         }
         is_drained
+    }
+
+    /// Forgets learnt nodes that were silent for long, now and then.
+    fn look(&mut self) {
+        let now = self.now();
+        if self.discoverer.look(now) {
+            self.ear.map.forget_silent(now);
+        }
     }
 
     fn judge(&mut self) {

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lb_common::Address;
+use lb_common::choose::{Liveness, judge};
 use lb_common::maps::{
-    MAX_VIPS, Node, PIN_HINTS, Pin, Settings, TABLE_SLOTS, Turnout, VIP_PROBES, Vip, VipUse,
-    vip_slot,
+    MAX_VIPS, Node, NodeStatus, PIN_HINTS, Pin, Settings, TABLE_SLOTS, Turnout, VIP_PROBES, Vip,
+    VipUse, vip_slot,
 };
 use lb_proto::keys::KeyRing;
 use lb_user::apply::{Applied, TableChange, apply, apply_services, finish_drain};
 use lb_user::config::Config;
 use lb_user::pins::{Limits, Sweeper};
-use lb_user::plan::{Plan, Service};
+use lb_user::plan::{CANDIDATE, Plan, Service};
 use lb_user::plane::clock::Clock;
 use lb_user::plane::maps::Insertion;
 use lb_user::plane::{LoadOptions, Plane};
@@ -273,6 +274,47 @@ fn plan(text: &str) -> Plan {
     let config = Config::parse(Path::new("test"), text).expect("a good file");
     let keys = KeyRing::generate(std::array::from_fn(|i| i as u8 + 1));
     Plan::of(&config, &keys, JIFFY_NS, &BTreeSet::new())
+}
+
+/// Where nodes are learnt, every other id is one that a node may be learnt under: the program takes
+/// its beacons, and sends it nothing. Who is forgotten keeps its dialogs first.
+#[test]
+fn candidates_become_nodes_and_nodes_candidates() {
+    let plane = plane(16);
+    let maps = plane.maps();
+    let text = TWO_NODES.replace("[status]\n", "[status]\ndiscover = true\n");
+    let first = apply(maps, &plan(&text)).expect("applied");
+    assert_eq!(first.added, [1, 2]);
+    let node = |id| maps.node(id).expect("read");
+    assert!((3..=255).all(|id| node(id) == CANDIDATE));
+    let settings = maps.settings().expect("read");
+    assert_eq!(settings.node_end, 3, "searches pass candidates by");
+    let heard = NodeStatus {
+        last_seen: 100,
+        up_since: 90,
+        ready: 1,
+        ..NodeStatus::default()
+    };
+    for reference in [0, 100, u64::MAX - 1] {
+        let liveness = judge(&CANDIDATE, &heard, &settings, reference);
+        assert_eq!(liveness, Liveness::Down);
+    }
+    let alone = text.replace("[[node]]\n    id = 2\n", "[[node]]\n    id = 7\n");
+    let other = plan(&alone);
+    let applied = apply(maps, &other).expect("applied");
+    assert_eq!((applied.added, applied.removed), (vec![7], vec![2]));
+    assert_eq!(node(7).flags, Node::CONFIGURED);
+    assert_eq!((node(7).blocked_until, node(3)), (0, CANDIDATE));
+    assert_eq!(node(2).flags & Node::LEAVING, Node::LEAVING);
+    // Again, while it drains: nothing is new.
+    assert_eq!(apply(maps, &other).expect("applied"), Applied::default());
+    finish_drain(maps, &other).expect("applied");
+    assert_eq!(node(2), CANDIDATE);
+    // Without learning, there are no candidates.
+    let plain = plan(TWO_NODES);
+    let applied = apply(maps, &plain).expect("applied");
+    assert_eq!((applied.added, applied.removed), (vec![2], vec![7]));
+    assert!((8..=255).all(|id| node(id) == Node::default()));
 }
 
 #[test]

@@ -19,7 +19,7 @@ use lb_proto::status::query;
 use lb_user::config::Config;
 use lb_user::plane::clock::Clock;
 use lb_user::plane::{LoadOptions, Maps, Plane};
-use lb_user::status::{Reported, Roster, StatusCounts, StatusTask, pin_away};
+use lb_user::status::{Learnt, Reported, Roster, StatusCounts, StatusTask, pin_away};
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -47,6 +47,7 @@ struct Lab {
     maps: Arc<Maps>,
     counts: Arc<StatusCounts>,
     roster: watch::Sender<Roster>,
+    learnt: watch::Sender<Learnt>,
     config: Config,
     at: SocketAddr,
     /// Each test's nodes have addresses of their own.
@@ -69,7 +70,7 @@ impl Lab {
         let at = probe.local_addr().expect("bound");
         drop(probe);
         let text = format!(
-            "cluster = 7\nkeys = \"k\"\n[status]\naddresses = [\"127.0.0.1\"]\nport = {}\n\
+            "cluster = 7\nkeys = \"k\"\n[status]\naddresses = [\"127.0.0.1\"]\ndiscover = true\nport = {}\n\
              period_ms = 20\n[[interface]]\nname = \"lo\"\n[[vip]]\naddress = \"192.0.2.10\"\n\
              [[node]]\nid = 1\naddress = \"{}\"\n[[node]]\nid = 2\naddress = \"{}\"\n",
             at.port(),
@@ -77,15 +78,25 @@ impl Lab {
             address(number, 2),
         );
         let config = Config::parse(Path::new("test"), &text).expect("a good file");
-        let (roster, changes) = watch::channel(Roster::of(&config, &keys(&old_keys())));
+        let (roster, changes) =
+            watch::channel(Roster::of(&config, &Learnt::new(), &keys(&old_keys())));
+        let (learnt, _) = watch::channel(Learnt::new());
         let clock = Arc::new(Clock::measure(&plane).expect("a clock"));
         let counts = Arc::new(StatusCounts::default());
-        let task = StatusTask::open(&config, changes, maps.clone(), clock, counts.clone());
+        let task = StatusTask::open(
+            &config,
+            changes,
+            learnt.clone(),
+            maps.clone(),
+            clock,
+            counts.clone(),
+        );
         tokio::spawn(task.expect("sockets").run());
         Self {
             maps,
             counts,
             roster,
+            learnt,
             config,
             at,
             number,
@@ -348,7 +359,7 @@ async fn keys_change_without_a_missed_beacon() {
         (2, turned, NEW),
         (3, format!("beacon 4 {}\n", "44".repeat(16)), NEW),
     ] {
-        let roster = Roster::of(&lab.config, &keys(&ring));
+        let roster = Roster::of(&lab.config, &Learnt::new(), &keys(&ring));
         lab.roster.send_replace(roster);
         let taken = u64::from(sequence) + 1;
         // The task turns to the roster when it is woken; a beacon that it wakes for comes after.
@@ -379,6 +390,23 @@ async fn who_falls_waits() {
     let row = lab.maps.node(2).expect("read");
     assert!(row.blocked_until > row.down_at && row.down_at != 0);
     assert!(lab.counts.queries() >= 3 && lab.counts.downs() == 1);
+}
+
+/// A node that nobody named, with our key, is learnt with its address; one with another is not.
+#[tokio::test]
+async fn nodes_are_learnt_from_their_beacons() {
+    let lab = Lab::new(64);
+    let (node, stranger) = (lab.node(9).await, lab.node(8).await);
+    let mut learnt = lab.learnt.subscribe();
+    stranger.send(&stranger.beacon(5, 0, NEW)).await;
+    node.send(&node.beacon(5, 0, OLD)).await;
+    timeout(PATIENCE, learnt.changed())
+        .await
+        .expect("in time")
+        .expect("it serves");
+    let expected = Learnt::from([(9, Some(address(lab.number, 9)))]);
+    assert_eq!(*learnt.borrow(), expected);
+    assert_eq!(lab.counts.refused(), 1);
 }
 
 #[test]

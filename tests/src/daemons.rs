@@ -4,6 +4,7 @@ mod files;
 mod kernel_objects;
 mod programs;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -13,7 +14,9 @@ use lb_common::maps::LAYOUT_VERSION;
 
 use crate::lab::{Lab, Process, eventually};
 
-pub use files::{BEACON_KEY_ID, CLUSTER, GROUP_V4, GROUP_V6, Settings, beacon_key, call_secret};
+pub use files::{
+    BEACON_KEY_ID, CLUSTER, GROUP_V4, GROUP_V6, Redirecting, Settings, beacon_key, call_secret,
+};
 pub use kernel_objects::KernelObjects;
 pub use programs::program;
 
@@ -61,6 +64,35 @@ impl<'lab> Daemons<'lab> {
         &self.settings
     }
 
+    /// Where a node's SIP server is to listen.
+    pub fn sip_server(&self, node: u16) -> SocketAddr {
+        files::sip_server(self.lab, &self.settings, node)
+    }
+
+    /// A node's redirect server's own address, beside the VIP.
+    pub fn redirect_server(&self, node: u16) -> SocketAddr {
+        files::redirect_server(self.lab, node)
+    }
+
+    /// A verb of a node's redirect server's CLI.
+    pub fn redirect_command(&self, node: u16, verb: &str) -> Command {
+        let mut command = self.lab.node(node).namespace.command(&self.redirect);
+        command
+            .arg(verb)
+            .arg("--config")
+            .arg(files::redirect_file(self.lab, node));
+        command.env("NO_COLOR", "1");
+        command
+    }
+
+    /// What a verb of a node's redirect server's CLI says with `--json`.
+    ///
+    /// # Errors
+    /// It fails, or says something else.
+    pub fn ask_redirect(&self, node: u16, verb: &str) -> Result<serde_json::Value> {
+        said(self.redirect_command(node, verb).arg("--json"))
+    }
+
     /// The controller's configuration file.
     pub fn controller_file(&self) -> PathBuf {
         files::controller_file(self.lab)
@@ -86,12 +118,7 @@ impl<'lab> Daemons<'lab> {
     /// # Errors
     /// The program is not there.
     pub fn start_redirect(&self, node: u16) -> Result<Process> {
-        let mut command = self.lab.node(node).namespace.command(&self.redirect);
-        command
-            .arg("run")
-            .arg("--config")
-            .arg(files::redirect_file(self.lab, node));
-        command.env("NO_COLOR", "1");
+        let command = self.redirect_command(node, "run");
         Process::start_daemon(self.lab, &format!("redirect-{node}"), command)
     }
 
@@ -110,17 +137,7 @@ impl<'lab> Daemons<'lab> {
     /// # Errors
     /// It fails, or says something else.
     pub fn ask(&self, verb: &str) -> Result<serde_json::Value> {
-        let output = self.controller_command(verb).arg("--json").output()?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            bail!(
-                "`pointsman {verb}` failed ({}): {}",
-                output.status,
-                said.trim()
-            );
-        }
-        serde_json::from_slice(&output.stdout)
-            .with_context(|| format!("`pointsman {verb} --json` does not print JSON"))
+        said(self.controller_command(verb).arg("--json"))
     }
 
     /// Waits until every node of `nodes` is `Up` and the others are not.
@@ -189,6 +206,17 @@ impl<'lab> Daemons<'lab> {
     pub fn lab(&self) -> &'lab Lab {
         self.lab
     }
+}
+
+/// What a command prints, as JSON.
+fn said(command: &mut Command) -> Result<serde_json::Value> {
+    let output = command.output()?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{command:?} failed ({}): {}", output.status, said.trim());
+    }
+    serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("{command:?} does not print JSON"))
 }
 
 /// A node as `pointsman nodes` shows it.

@@ -1,6 +1,7 @@
 //! `demo`, `bench` and `stats`: verbs whose work is done by another program of this repository.
 
 use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
@@ -31,7 +32,7 @@ pub(crate) fn stats(repo: &Repo, args: &[OsString]) -> Result<ExitCode> {
     if !command::is_program(&program) {
         bail!("{} is not there even after a build", repo.display(&program));
     }
-    exit_of(Command::new(&program).arg("stats").args(args))
+    become_program(Command::new(&program).arg("stats").args(args))
 }
 
 fn of_the_tests_package(repo: &Repo, program: &str, args: &[OsString]) -> Result<ExitCode> {
@@ -45,9 +46,9 @@ fn of_the_tests_package(repo: &Repo, program: &str, args: &[OsString]) -> Result
             bail!("{program} makes network namespaces and loads BPF programs: run it as root");
         }
         setup::lab()?;
+        build::bpf_up_to_date(repo)?;
+        build::programs(repo, Profile::Release)?;
     }
-    build::bpf_up_to_date(repo)?;
-    build::programs(repo, Profile::Release)?;
     let mut cargo = command::cargo_compiling(repo, "run");
     cargo
         .args([
@@ -61,18 +62,12 @@ fn of_the_tests_package(repo: &Repo, program: &str, args: &[OsString]) -> Result
         ])
         .args(args)
         .env("POINTSMAN_BIN_DIR", repo.release_dir());
-    exit_of(&mut cargo)
+    become_program(&mut cargo)
 }
 
-/// Runs the program on this terminal and ends as it ended.
-fn exit_of(command: &mut Command) -> Result<ExitCode> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start `{}`", command::line(command)))?;
-    // A program that a signal ended has no exit code.
-    let code = status
-        .code()
-        .and_then(|code| u8::try_from(code).ok())
-        .unwrap_or(1);
-    Ok(ExitCode::from(code))
+/// Becomes the program: an interrupt from the terminal is its own to answer, and nobody returns to
+/// the prompt before it has cleaned up.
+fn become_program(command: &mut Command) -> Result<ExitCode> {
+    let error = command.exec();
+    Err(error).with_context(|| format!("cannot start `{}`", command::line(command)))
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use lb_common::maps::{DEFAULT_MAX_PINS, MAX_NODES, MAX_PORTS, MAX_VIPS};
 use lb_proto::status::Timing;
+use lb_proto::status::map::Discovery;
 use toml::Spanned;
 
 use super::file::{self, File};
@@ -41,7 +42,9 @@ struct Checker {
 impl Checker {
     fn config(&mut self, file: File) -> Config {
         let interfaces = self.interfaces(file.interfaces);
-        let nodes = self.nodes(&file.nodes);
+        let status = file.status.as_ref();
+        let discovers = status.is_some_and(|status| status.get_ref().discover);
+        let nodes = self.nodes(&file.nodes, discovers);
         let vips = self.vips(&file.vips, &file.nodes);
         let status = self.status(file.status, &nodes);
         Config {
@@ -141,9 +144,10 @@ impl Checker {
         }
     }
 
-    fn nodes(&mut self, nodes: &[file::Node]) -> Vec<NodeConfig> {
-        if nodes.is_empty() {
-            let help = "name those who take calls: [[node]], id = 1, address = \"192.0.2.11\"";
+    fn nodes(&mut self, nodes: &[file::Node], discovers: bool) -> Vec<NodeConfig> {
+        if nodes.is_empty() && !discovers {
+            let help = "name those who take calls: [[node]], id = 1, address = \"192.0.2.11\"; or \
+                        let them be learnt from their beacons: [status], discover = true";
             self.missing("no [[node]]", help);
         }
         let mut ids = BTreeMap::new();
@@ -183,7 +187,7 @@ impl Checker {
                 is_silent: node.silent,
             });
         }
-        if !checked.is_empty() && checked.iter().all(|node| node.weight == 0) {
+        if !checked.is_empty() && !discovers && checked.iter().all(|node| node.weight == 0) {
             self.missing("every node has weight 0", "somebody must be home to calls");
         }
         checked.sort_by_key(|node| node.id);
@@ -231,6 +235,14 @@ impl Checker {
             let (span, vip) = (vip.span(), vip.get_ref());
             let address = *vip.address.get_ref();
             self.unicast(&vip.address, "a VIP");
+            if address.is_loopback() {
+                let what = format!("{address} never leaves a machine");
+                self.wrong(
+                    vip.address.span(),
+                    what,
+                    "write an address that the switch can send to",
+                );
+            }
             if nodes.iter().any(|node| *node.address.get_ref() == address) {
                 let what = format!("{address} is a node's address too");
                 let help = "the VIP is what the switch sends to; a node has an address of its own \
@@ -271,6 +283,7 @@ impl Checker {
             return Status {
                 groups: Vec::new(),
                 addresses: Vec::new(),
+                discovery: None,
                 port: STATUS_PORT,
                 timing: default,
             };
@@ -331,16 +344,39 @@ impl Checker {
                 None => self.missing(what, help),
             }
         }
+        let timing = Timing {
+            period: Duration::from_millis(period as u64),
+            hold_periods: hold as u32,
+            down_periods: down as u32,
+        };
+        let discovery = self.discovery(&status, timing);
         Status {
             groups,
             addresses,
+            discovery,
             port: self.number(status.port.as_ref(), STATUS_PORT.into(), 1..=65_535) as u16,
-            timing: Timing {
-                period: Duration::from_millis(period as u64),
-                hold_periods: hold as u32,
-                down_periods: down as u32,
-            },
+            timing,
         }
+    }
+
+    fn discovery(&mut self, status: &file::Status, timing: Timing) -> Option<Discovery> {
+        let (most, forget) = (&status.discover_max, &status.discover_forget_s);
+        let default = Discovery::ANY;
+        let limit = default.most as i64;
+        let discovery = Discovery {
+            most: self.number(most.as_ref(), limit, 1..=limit) as usize,
+            forget_after: self.seconds(forget.as_ref(), default.forget_after, 60..=604_800),
+        };
+        let down = timing.down();
+        if status.discover && discovery.forget_after < down {
+            let what = format!("a node would be forgotten before it is Down, which takes {down:?}");
+            let help = "discover_forget_s must be longer than down_periods";
+            match forget {
+                Some(value) => self.wrong(value.span(), what, help),
+                None => self.missing(what, help),
+            }
+        }
+        status.discover.then_some(discovery)
     }
 
     fn status_addresses(&mut self, listed: &[Spanned<IpAddr>]) -> Vec<IpAddr> {

@@ -38,6 +38,10 @@ pub(super) struct Status {
     pub(super) groups: Vec<Spanned<IpAddr>>,
     #[serde(default)]
     pub(super) addresses: Vec<Spanned<IpAddr>>,
+    #[serde(default)]
+    pub(super) discover: bool,
+    pub(super) discover_max: Option<Spanned<i64>>,
+    pub(super) discover_forget_s: Option<Spanned<i64>>,
     pub(super) port: Option<Spanned<i64>>,
     pub(super) period_ms: Option<Spanned<i64>>,
     pub(super) hold_periods: Option<Spanned<i64>>,

@@ -40,6 +40,7 @@ fn defaults_fill_the_minimal_file() {
             status: Status {
                 groups: vec!["239.255.77.1".parse().expect("a group")],
                 addresses: Vec::new(),
+                discovery: None,
                 port: 7700,
                 timing: Timing::DEFAULT,
             },
@@ -158,6 +159,7 @@ fn every_rule_is_kept() {
         ("cluster = 1\n", "", "missing field `cluster`"),
         ("cluster = 1", "cluster = ", "2:11:"),
         ("192.0.2.10", "192.0.2.300", "9:11:"),
+        ("192.0.2.10", "127.0.0.1", "9:11: 127.0.0.1 never leaves"),
         ("id = 1", "id = 1\nid = 2", "12:1: duplicate key"),
         // Sections that must be there.
         ("[[vip]]\naddress = \"192.0.2.10\"\n", "", "no [[vip]]"),
@@ -190,6 +192,21 @@ fn every_rule_is_kept() {
             "[[interface]]",
             "down_periods = 3\n[[interface]]",
             "6:16: a node would be Down",
+        ),
+        (
+            "[[interface]]",
+            "discover_max = 256\n[[interface]]",
+            "6:16: 256 is out of range",
+        ),
+        (
+            "[[interface]]",
+            "discover_forget_s = 59\n[[interface]]",
+            "6:21: 59 is out of range",
+        ),
+        (
+            "[[interface]]",
+            "period_ms = 10000\ndiscover = true\ndiscover_forget_s = 99\n[[interface]]",
+            "8:21: a node would be forgotten before it is Down",
         ),
         // Interfaces.
         ("\"eth0\"", "\"sixteen-letters!\"", "7:8: not a name"),
@@ -283,6 +300,20 @@ fn every_rule_is_kept() {
             "{to:?}: {expected:?} not in\n{report}"
         );
     }
+}
+
+#[test]
+fn who_is_learnt_need_not_be_named() {
+    let node = "[[node]]\nid = 1\naddress = \"192.0.2.11\"\n";
+    let text = MINIMAL.replace(node, "");
+    let learnt = |more: &str| {
+        let to = format!("[status]\ndiscover = true\n{more}");
+        let config = parse(&text.replace("[status]\n", &to)).expect("a good file");
+        config.status.discovery.expect("nodes are learnt")
+    };
+    assert_eq!(learnt(""), Discovery::ANY);
+    let few = learnt("discover_max = 3\ndiscover_forget_s = 60\n");
+    assert_eq!((few.most, few.forget_after), (3, Duration::from_secs(60)));
 }
 
 #[test]

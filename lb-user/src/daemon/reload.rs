@@ -8,7 +8,7 @@ use crate::apply;
 use crate::config::Config;
 use crate::neighbours;
 use crate::plan::Plan;
-use crate::status::Roster;
+use crate::status::Learnt;
 
 /// The configuration says something that takes a restart.
 #[derive(Debug, thiserror::Error)]
@@ -36,8 +36,13 @@ impl Serving {
     fn try_reload(&mut self) -> anyhow::Result<()> {
         let intent = Intent::read(&self.path)?;
         check_fixed(&self.intent.config, &intent.config)?;
-        let own = neighbours::own_addresses(&intent.config.nodes)?;
-        let plan = Plan::of(&intent.config, &intent.keys, self.clock.jiffy_ns(), &own);
+        if intent.config.status.discovery.is_none() {
+            // Who was learnt once is not to come back when nodes are learnt again.
+            self.channels.learnt.send_replace(Learnt::new());
+        }
+        let effective = self.effective(&intent.config);
+        let own = neighbours::own_addresses(&effective.nodes)?;
+        let plan = Plan::of(&effective, &intent.keys, self.clock.jiffy_ns(), &own);
         // The new task opens its sockets before the old one ends: if it cannot, nothing has changed.
         if concerns_sockets(&self.intent.config, &intent.config) {
             self.restart_status(&intent)?;
@@ -46,21 +51,14 @@ impl Serving {
             Ok(applied) => report::applied(&applied),
             Err(error) => complain("the configuration is only half applied", &error),
         }
-        self.channels
-            .nodes
-            .send_replace(intent.config.nodes.clone());
         // What has gone is not judged any more, and what the program now believes is believed.
-        let roster = Roster::of(&intent.config, &intent.keys);
-        self.channels.roster.send_if_modified(|known| {
-            let is_new = *known != roster;
-            *known = roster;
-            is_new
-        });
+        self.tell_nodes(&intent.config, &intent.keys);
         self.channels.vips.send_replace(intent.config.vips.clone());
         self.channels
             .session
             .send_replace(intent.config.pins.session);
         (self.intent, self.plan, self.own) = (intent, plan, own);
+        self.replan_at = None;
         self.begin_drain();
         Ok(())
     }
@@ -85,7 +83,8 @@ fn check_fixed(old: &Config, new: &Config) -> Result<(), NeedsRestart> {
     }
 }
 
-/// Whether the status plane's sockets would be others. Nodes and keys change without that.
+/// Whether the status plane's sockets would be others, or nodes learnt that were not. Nodes and keys
+/// change without that.
 fn concerns_sockets(old: &Config, new: &Config) -> bool {
     old.status != new.status || old.cluster != new.cluster
 }

@@ -9,17 +9,18 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use lb_net::{metrics, systemd};
+use lb_proto::keys::KeyRing;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::{Daemon, Intent, Render, Vitals};
 use crate::apply;
-use crate::config::NodeConfig;
+use crate::config::{Config, NodeConfig};
 use crate::plan::{self, Plan};
 use crate::plane::clock::Clock;
 use crate::plane::{Maps, Plane, Site};
-use crate::status::{Roster, StatusCounts, StatusTask};
+use crate::status::{Learnt, Roster, StatusCounts, StatusTask};
 
 /// The clock is set anew this often, which bounds its error to a tick.
 const CALIBRATION: Duration = Duration::from_secs(10);
@@ -33,6 +34,8 @@ pub(super) struct Serving {
     pub(super) maps: Arc<Maps>,
     pub(super) clock: Arc<Clock>,
     pub(super) drain_until: Option<Instant>,
+    /// When nodes that were learnt or forgotten change the plan.
+    pub(super) replan_at: Option<Instant>,
     pub(super) channels: Channels,
     status_counts: Arc<StatusCounts>,
     status_task: AbortHandle,
@@ -48,6 +51,8 @@ pub(super) struct Channels {
     pub(super) vips: watch::Sender<Vec<SocketAddr>>,
     pub(super) session: watch::Sender<Duration>,
     pub(super) roster: watch::Sender<Roster>,
+    /// Written by the status task.
+    pub(super) learnt: watch::Sender<Learnt>,
 }
 
 pub(super) async fn serve(daemon: Daemon, render: Render) -> anyhow::Result<()> {
@@ -62,6 +67,7 @@ pub(super) async fn serve(daemon: Daemon, render: Render) -> anyhow::Result<()> 
         maps: maps.clone(),
         clock: daemon.clock.clone(),
         status: daemon.status_counts.clone(),
+        learnt: daemon.learnt.subscribe(),
         sweeps: daemon.sweeper.counts(),
         deferred: daemon.deferred.counters(),
         interfaces: daemon.interfaces.into(),
@@ -102,11 +108,13 @@ pub(super) async fn serve(daemon: Daemon, render: Render) -> anyhow::Result<()> 
         maps,
         clock: daemon.clock,
         drain_until: None,
+        replan_at: None,
         channels: Channels {
             nodes,
             vips,
             session,
             roster: daemon.roster,
+            learnt: daemon.learnt,
         },
         status_counts: daemon.status_counts,
         status_task,
@@ -115,6 +123,7 @@ pub(super) async fn serve(daemon: Daemon, render: Render) -> anyhow::Result<()> 
         _site: daemon.site,
     };
     serving.begin_drain();
+    let mut learnt = serving.channels.learnt.subscribe();
     let mut calibration = tokio::time::interval(CALIBRATION);
     loop {
         tokio::select! {
@@ -123,6 +132,8 @@ pub(super) async fn serve(daemon: Daemon, render: Render) -> anyhow::Result<()> 
             () = shutdown.requested() => break,
             _ = reloads.recv() => serving.reload(),
             _ = calibration.tick() => serving.calibrate(),
+            Ok(()) = learnt.changed() => serving.hear_of_learnt(),
+            () = until(serving.replan_at) => serving.follow_learnt(),
             () = until(serving.drain_until) => serving.finish_drain(),
             Ok(()) = own_changes.changed() => {
                 let own = own_changes.borrow_and_update().clone();
@@ -196,15 +207,29 @@ impl Serving {
         }
     }
 
+    /// Tells the tasks who there is and whom to believe.
+    pub(super) fn tell_nodes(&self, config: &Config, keys: &KeyRing) {
+        let effective = self.effective(config);
+        let roster = Roster::of(config, &self.channels.learnt.borrow(), keys);
+        self.channels.roster.send_if_modified(|known| {
+            let is_new = *known != roster;
+            *known = roster;
+            is_new
+        });
+        self.channels.nodes.send_replace(effective.nodes);
+    }
+
     /// Opens the status plane's sockets anew and replaces the task.
     pub(super) fn restart_status(
         &mut self,
         intent: &Intent,
     ) -> Result<(), crate::status::StatusError> {
-        let (roster, changes) = watch::channel(Roster::of(&intent.config, &intent.keys));
+        let known = self.channels.learnt.borrow().clone();
+        let (roster, changes) = watch::channel(Roster::of(&intent.config, &known, &intent.keys));
         let task = StatusTask::open(
             &intent.config,
             changes,
+            self.channels.learnt.clone(),
             self.maps.clone(),
             self.clock.clone(),
             self.status_counts.clone(),

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use aya_log::EbpfLogger;
 use lb_common::maps::{Event, NO_NODE, Node};
 use lb_common::packet;
 use lb_common::{Outcome, Reason};
 
+use super::narrator::Narrator;
 use super::record::{Record, Userspace, Verdict, hex};
 use super::scene::{self, Scene};
 use super::stack::{Delivery, Stack};
@@ -21,8 +23,8 @@ use crate::plane::{AccessError, LoadError, LoadOptions, Plane};
 const INGRESS: u32 = 1;
 /// A port that is none: frames for nodes there are redirected.
 const ELSEWHERE: u32 = u32::MAX;
-/// Calls that may be pinned. Every node is `Free`, so few are.
-const MAX_PINS: u32 = 4_096;
+/// Calls that may be pinned: every node is `Free`, so few are.
+const OPTIONS: LoadOptions = LoadOptions { max_pins: 4_096 };
 
 /// Bytes of the longest IP packet with an Ethernet header and two tags.
 const MAX_FRAME: usize = 65_535 + 22;
@@ -48,6 +50,9 @@ pub enum LaboratoryError {
         #[source]
         source: TestRunError,
     },
+    /// The object that was to log does not.
+    #[error("the object logs nothing: build one that does with `cargo xtask build --bpf-log`")]
+    Log(#[from] aya_log::Error),
     /// The program ran, but left no event.
     #[error("frame {n}: the program did not say what it did with it")]
     Silent {
@@ -62,6 +67,7 @@ pub struct Laboratory {
     clock: Clock,
     vips: Vec<SocketAddr>,
     stack: Stack,
+    log: Option<EbpfLogger<Narrator>>,
 }
 
 impl Laboratory {
@@ -70,7 +76,22 @@ impl Laboratory {
     /// # Errors
     /// [`LaboratoryError`].
     pub fn open(scene: &Scene) -> Result<Self, LaboratoryError> {
-        let plane = Plane::load(&LoadOptions { max_pins: MAX_PINS })?;
+        Self::over(Plane::load(&OPTIONS)?, scene)
+    }
+
+    /// The same with an object that logs. What it says goes to standard error, before the answer.
+    ///
+    /// # Errors
+    /// [`LaboratoryError`].
+    pub fn open_logging(object: &[u8], scene: &Scene) -> Result<Self, LaboratoryError> {
+        let mut plane = Plane::load_object(object, &OPTIONS)?;
+        let log = plane.log_to(Narrator)?;
+        let mut laboratory = Self::over(plane, scene)?;
+        laboratory.log = Some(log);
+        Ok(laboratory)
+    }
+
+    fn over(plane: Plane, scene: &Scene) -> Result<Self, LaboratoryError> {
         let clock = Clock::measure(&plane)?;
         fill(&plane, &clock, scene)?;
         Ok(Self {
@@ -78,6 +99,7 @@ impl Laboratory {
             clock,
             vips: scene.config.vips.clone(),
             stack: Stack::default(),
+            log: None,
         })
     }
 
@@ -101,6 +123,9 @@ impl Laboratory {
             }
             Err(source) => return Err(LaboratoryError::TestRun { n, source }),
         };
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
         let event = self.event().ok_or(LaboratoryError::Silent { n })?;
         let reason = Reason::from_index(event.reason).ok_or(LaboratoryError::Silent { n })?;
         let verdict = Verdict::of_action(run.action);

@@ -50,6 +50,7 @@ impl Scene {
             status: Status {
                 groups: Vec::new(),
                 addresses: Vec::new(),
+                discovery: None,
                 port: 0,
                 timing: Timing::DEFAULT,
             },

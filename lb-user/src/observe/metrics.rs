@@ -12,7 +12,10 @@ use crate::daemon::Vitals;
 use crate::deferred::Counters;
 use crate::pins::SweepCounts;
 use crate::plane::attach::Attached;
-use crate::status::StatusCounts;
+use crate::status::{Learnt, StatusCounts};
+
+/// The family of learnt nodes, which `nodes` asks for too.
+pub(super) const LEARNT: &str = "pointsman_learnt_node_info";
 
 /// Makes the page.
 pub fn render(vitals: &Vitals) -> String {
@@ -38,6 +41,7 @@ pub fn render(vitals: &Vitals) -> String {
     interfaces(&mut page, &vitals.interfaces);
     deferred(&mut page, &vitals.deferred);
     status(&mut page, &vitals.status);
+    learnt(&mut page, &vitals.learnt.borrow());
     sweeps(&mut page, &vitals.sweeps);
     page.finish()
 }
@@ -149,6 +153,11 @@ fn nodes(page: &mut Page, reading: &Reading) {
         "pointsman_node_headroom_calls",
         "Calls that a node can still take.",
         &|node| heard(node, node.status.headroom),
+    );
+    gauge(
+        "pointsman_node_held_down_seconds",
+        "Time that a node which flaps must still wait before it is Up; 0 for none.",
+        &|node| Some(reading.held_down(node).unwrap_or_default().as_secs_f64()),
     );
     let mut family = page.family(
         "pointsman_node_liveness",
@@ -328,6 +337,34 @@ fn status(page: &mut Page, counts: &StatusCounts) {
     for (refusal, count) in counts.report_refusals() {
         family.sample(&[("reason", refusal.name())], count);
     }
+    let mut family = page.family(
+        "pointsman_beacons_not_learnt_total",
+        Kind::Counter,
+        "Good beacons of nodes that could not be learnt, by reason.",
+    );
+    for (why, count) in counts.not_learnt() {
+        family.sample(&[("reason", why.name())], count);
+    }
+}
+
+fn learnt(page: &mut Page, learnt: &Learnt) {
+    let mut family = page.family(
+        LEARNT,
+        Kind::Gauge,
+        "A node that was learnt from its beacons, and where it is; without an address until it was \
+         heard by this controller.",
+    );
+    for (id, address) in learnt {
+        let address = address.map(|address| address.to_string());
+        let labels = [
+            ("node", id.to_string()),
+            ("address", address.unwrap_or_default()),
+        ];
+        let labels = labels
+            .each_ref()
+            .map(|(name, value)| (*name, value.as_str()));
+        family.sample(&labels, 1);
+    }
 }
 
 fn sweeps(page: &mut Page, counts: &SweepCounts) {
@@ -357,6 +394,8 @@ mod tests {
         planes(&mut page, &reading());
         deferred(&mut page, &Counters::default());
         status(&mut page, &StatusCounts::default());
+        let at = "192.0.2.19".parse().expect("an address");
+        learnt(&mut page, &Learnt::from([(9, Some(at)), (10, None)]));
         page.finish()
     }
 
@@ -379,6 +418,10 @@ mod tests {
             r#"pointsman_deferred_lost_total{reason="queue-full"} 0"#,
             r#"pointsman_pin_reports_total{outcome="pins-full"} 0"#,
             r#"pointsman_pin_reports_refused_total{reason="forged"} 0"#,
+            r#"pointsman_node_held_down_seconds{node="3"} 0"#,
+            r#"pointsman_beacons_not_learnt_total{reason="members-full"} 0"#,
+            r#"pointsman_learnt_node_info{node="9",address="192.0.2.19"} 1"#,
+            r#"pointsman_learnt_node_info{node="10",address=""} 1"#,
         ] {
             assert!(page.lines().any(|found| found == line), "{line}\n{page}");
         }

@@ -11,6 +11,28 @@ use super::reading::{NodeReading, PlaneState, Reading};
 use super::table::Table;
 use super::units;
 
+/// What is known of the nodes beside the maps.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    /// Those that are configured, and where they are; `None` without a configuration.
+    pub(super) configured: Option<BTreeMap<u16, IpAddr>>,
+    /// Where learnt ones are, if the daemon has said so.
+    pub(super) learnt: BTreeMap<u16, IpAddr>,
+}
+
+impl Known {
+    fn address(&self, id: u16) -> Option<IpAddr> {
+        let configured = self.configured.as_ref().and_then(|known| known.get(&id));
+        configured.or(self.learnt.get(&id)).copied()
+    }
+
+    /// Who is in the program's map, for good, but not in the configuration.
+    fn is_learnt(&self, node: &NodeReading) -> bool {
+        let is_unnamed = |known: &BTreeMap<u16, IpAddr>| !known.contains_key(&node.id);
+        node.node.flags & Node::LEAVING == 0 && self.configured.as_ref().is_some_and(is_unnamed)
+    }
+}
+
 /// The command's answer.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
@@ -27,6 +49,8 @@ struct Row {
     liveness: &'static str,
     /// Left out for a node that has said nothing.
     admission: Option<&'static str>,
+    /// Not in the configuration, but learnt from its beacons.
+    learnt: bool,
     /// Since its last beacon.
     age_ms: Option<u64>,
     active: u32,
@@ -39,6 +63,8 @@ struct Row {
     silent: bool,
     reachable: bool,
     leaving: bool,
+    /// Until it may be `Up`, for one that flaps.
+    held_down_ms: Option<u64>,
     mac: Option<String>,
     ifindex: u32,
     packets: u64,
@@ -51,7 +77,7 @@ struct Row {
 }
 
 impl Report {
-    pub(super) fn new(reading: &Reading, addresses: &BTreeMap<u16, IpAddr>) -> Self {
+    pub(super) fn new(reading: &Reading, known: &Known) -> Self {
         Self {
             status_plane: reading.plane_state().name(),
             staleness_ignored: reading.plane.ignored_staleness,
@@ -59,13 +85,13 @@ impl Report {
             nodes: reading
                 .nodes
                 .iter()
-                .map(|node| row(reading, addresses, node))
+                .map(|node| row(reading, known, node))
                 .collect(),
         }
     }
 }
 
-fn row(reading: &Reading, addresses: &BTreeMap<u16, IpAddr>, node: &NodeReading) -> Row {
+fn row(reading: &Reading, known: &Known, node: &NodeReading) -> Row {
     let NodeReading {
         id,
         node: said,
@@ -75,7 +101,8 @@ fn row(reading: &Reading, addresses: &BTreeMap<u16, IpAddr>, node: &NodeReading)
     let is_reachable = said.is_reachable();
     Row {
         node: *id,
-        address: addresses.get(id).copied(),
+        address: known.address(*id),
+        learnt: known.is_learnt(node),
         liveness: reading.liveness(node).name(),
         admission: node.admission().map(lb_common::Admission::name),
         age_ms: reading
@@ -91,6 +118,7 @@ fn row(reading: &Reading, addresses: &BTreeMap<u16, IpAddr>, node: &NodeReading)
         silent: node.is_silent(),
         reachable: is_reachable,
         leaving: said.flags & Node::LEAVING != 0,
+        held_down_ms: reading.held_down(node).map(|left| left.as_millis() as u64),
         mac: is_reachable.then(|| crate::neighbours::show(said.destination_mac)),
         ifindex: said.ifindex,
         packets: counts.packets,
@@ -101,15 +129,18 @@ fn row(reading: &Reading, addresses: &BTreeMap<u16, IpAddr>, node: &NodeReading)
             0 => 0.0,
             all => (counts.packets as f64 * 1_000.0 / all as f64).round() / 10.0,
         },
-        note: note(reading, node),
+        note: note(reading, known, node),
     }
 }
 
 /// What else an operator should know of a node.
-fn note(reading: &Reading, node: &NodeReading) -> Option<String> {
+fn note(reading: &Reading, known: &Known, node: &NodeReading) -> Option<String> {
     let said = &node.node;
     let judged = said.flags & Node::JUDGED != 0;
     let mut notes = Vec::new();
+    if known.is_learnt(node) {
+        notes.push("learnt".to_owned());
+    }
     if said.flags & Node::LEAVING != 0 {
         notes.push("leaving".to_owned());
     }
@@ -120,24 +151,20 @@ fn note(reading: &Reading, node: &NodeReading) -> Option<String> {
         notes.push("silent".to_owned());
     } else if judged && node.status.up_since <= said.down_at {
         notes.push("confirmed down".to_owned());
-    } else if judged && reading.now < said.blocked_until {
-        let left = reading.span(said.blocked_until - reading.now);
-        notes.push(format!("flaps: held down for {}", units::duration(left)));
     } else if node.status.last_seen == 0 {
         notes.push("never heard".to_owned());
     } else if node.status.ready == 0 {
         let (run, needed) = (node.status.run, node.status.needed);
         notes.push(format!("coming up: {run} of {needed} beacons"));
     }
+    if let Some(left) = reading.held_down(node) {
+        notes.push(format!("held down for {}", units::duration(left)));
+    }
     (!notes.is_empty()).then(|| notes.join(", "))
 }
 
 /// Writes the table.
-pub(super) fn write(
-    output: &mut dyn Write,
-    reading: &Reading,
-    addresses: &BTreeMap<u16, IpAddr>,
-) -> io::Result<()> {
+pub(super) fn write(output: &mut dyn Write, reading: &Reading, known: &Known) -> io::Result<()> {
     let mut table = Table::new(&[
         ">NODE",
         "LIVENESS",
@@ -162,8 +189,8 @@ pub(super) fn write(
                 text
             }
         };
-        let address = addresses.get(id).map(ToString::to_string);
-        let note = note(reading, node).map(|note| format!("({note})"));
+        let address = known.address(*id).map(|address| address.to_string());
+        let note = note(reading, known, node).map(|note| format!("({note})"));
         let last: Vec<String> = address.into_iter().chain(note).collect();
         table.row([
             id.to_string(),
@@ -184,7 +211,7 @@ pub(super) fn write(
         ]);
     }
     if table.is_empty() {
-        writeln!(output, "no nodes are configured")?;
+        writeln!(output, "no nodes are configured, and none were learnt")?;
     } else {
         table.write(output)?;
     }
@@ -222,16 +249,20 @@ fn write_plane(output: &mut dyn Write, reading: &Reading) -> io::Result<()> {
 mod tests {
     use super::super::reading::tests::reading;
     use super::*;
+    use serde_json::Value;
 
-    fn addresses() -> BTreeMap<u16, IpAddr> {
-        (1..=3)
-            .map(|id| (id, IpAddr::from([192, 0, 2, 10 + id as u8])))
-            .collect()
+    /// 1 and 4 are configured, 2 and 3 were learnt; where 3 is nobody has said.
+    fn known() -> Known {
+        let at = |id: u16| (id, IpAddr::from([192, 0, 2, 10 + id as u8]));
+        Known {
+            configured: Some([at(1), at(4)].into()),
+            learnt: [at(2)].into(),
+        }
     }
 
     fn text(reading: &Reading) -> String {
         let mut output = Vec::new();
-        write(&mut output, reading, &addresses()).unwrap();
+        write(&mut output, reading, &known()).unwrap();
         String::from_utf8(output).unwrap()
     }
 
@@ -240,16 +271,16 @@ mod tests {
         let expected = "\
 NODE  LIVENESS  ADMISSION     AGE  ACTIVE/OF  HEADROOM  EPOCH/SEQ  PACKETS  CALLS  SHARE %  ADDRESS
    1  Up        Free        40 ms    40/1000       960     7/1234      100     10     10.0  192.0.2.11
-   2  Stale     Busy       400 ms    40/1000       960     7/1234      200     20     20.0  192.0.2.12
-   3  Down      Free        1.2 s    40/1000       960     7/1234      300     30     30.0  192.0.2.13
-   4  Up        -               -          -         -          -      400     40     40.0  (silent)
+   2  Stale     Busy       400 ms    40/1000       960     7/1234      200     20     20.0  192.0.2.12 (learnt)
+   3  Down      Free        1.2 s    40/1000       960     7/1234      300     30     30.0  (learnt)
+   4  Up        -               -          -         -          -      400     40     40.0  192.0.2.14 (silent)
 ";
         assert_eq!(text(&reading()), expected);
     }
 
     #[test]
     fn json_has_the_same() {
-        let report = serde_json::to_value(Report::new(&reading(), &addresses())).unwrap();
+        let report = serde_json::to_value(Report::new(&reading(), &known())).unwrap();
         assert_eq!(report["status_plane"], "heard");
         let busy = &report["nodes"][1];
         assert_eq!(busy["liveness"], "Stale");
@@ -257,6 +288,10 @@ NODE  LIVENESS  ADMISSION     AGE  ACTIVE/OF  HEADROOM  EPOCH/SEQ  PACKETS  CALL
         assert_eq!(busy["age_ms"], 400);
         assert_eq!(busy["share_percent"], 20.0);
         assert_eq!(busy["address"], "192.0.2.12");
+        assert_eq!(
+            (&busy["learnt"], &busy["held_down_ms"]),
+            (&true.into(), &Value::Null)
+        );
         assert!(report["nodes"][3]["admission"].is_null());
     }
 
@@ -279,10 +314,10 @@ NODE  LIVENESS  ADMISSION     AGE  ACTIVE/OF  HEADROOM  EPOCH/SEQ  PACKETS  CALL
         let now = reading.now;
         let node = &mut reading.nodes[0];
         node.node.flags = Node::CONFIGURED | Node::JUDGED;
-        node.node.down_at = now;
+        (node.node.down_at, node.node.blocked_until) = (now, now + 250);
         assert_eq!(
-            note(&reading, &reading.nodes[0]).as_deref(),
-            Some("no link address, confirmed down")
+            note(&reading, &known(), &reading.nodes[0]).as_deref(),
+            Some("no link address, confirmed down, held down for 1.0 s")
         );
         let node = &mut reading.nodes[0];
         node.node = Node {
@@ -291,8 +326,8 @@ NODE  LIVENESS  ADMISSION     AGE  ACTIVE/OF  HEADROOM  EPOCH/SEQ  PACKETS  CALL
         };
         node.node.blocked_until = now + 500;
         assert_eq!(
-            note(&reading, &reading.nodes[0]).as_deref(),
-            Some("flaps: held down for 2.0 s")
+            note(&reading, &known(), &reading.nodes[0]).as_deref(),
+            Some("held down for 2.0 s")
         );
         let node = &mut reading.nodes[0];
         node.node = Node {
@@ -301,7 +336,7 @@ NODE  LIVENESS  ADMISSION     AGE  ACTIVE/OF  HEADROOM  EPOCH/SEQ  PACKETS  CALL
         };
         (node.status.ready, node.status.run, node.status.needed) = (0, 1, 3);
         assert_eq!(
-            note(&reading, &reading.nodes[0]).as_deref(),
+            note(&reading, &known(), &reading.nodes[0]).as_deref(),
             Some("leaving, coming up: 1 of 3 beacons")
         );
     }

@@ -10,6 +10,7 @@ use lb_common::maps::{
 };
 use lb_common::{Admission, Reason};
 
+use crate::plan::is_candidate;
 use crate::plane::{AccessError, Maps};
 
 /// What the maps say. Counters are over all CPUs.
@@ -92,7 +93,8 @@ impl Reading {
         let mut nodes = Vec::new();
         for id in NO_NODE + 1..MAX_NODES as u16 {
             let node = maps.node(id)?;
-            if node.flags & (Node::CONFIGURED | Node::LEAVING) != 0 {
+            let is_there = node.flags & (Node::CONFIGURED | Node::LEAVING) != 0;
+            if is_there && !is_candidate(&node) {
                 nodes.push(NodeReading {
                     id,
                     node,
@@ -150,12 +152,19 @@ impl Reading {
 
     /// Whether an old table still keeps its dialogs.
     pub fn is_changing(&self) -> bool {
-        self.turnout.word & Turnout::DRAINING != 0
+        self.turnout.is_draining()
     }
 
     /// How long ago a moment was; `None` for never.
     pub fn age(&self, moment: u64) -> Option<Duration> {
         (moment != 0).then(|| self.span(self.now.saturating_sub(moment)))
+    }
+
+    /// How long a node that flaps must still wait before it is `Up`.
+    pub fn held_down(&self, node: &NodeReading) -> Option<Duration> {
+        let (flags, until) = (node.node.flags, node.node.blocked_until);
+        let waits = flags & Node::JUDGED != 0 && self.now < until;
+        waits.then(|| self.span(until - self.now))
     }
 
     /// How long a number of jiffies lasts.

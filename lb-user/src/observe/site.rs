@@ -77,8 +77,8 @@ pub struct Observed {
     pub maps: Maps,
     /// The clock of their times.
     pub clock: Clock,
-    /// The nodes' addresses, as far as a configuration tells.
-    pub addresses: BTreeMap<u16, IpAddr>,
+    /// The nodes that are configured, and where they are; `None` without a configuration.
+    pub configured: Option<BTreeMap<u16, IpAddr>>,
     /// Where its daemon has its page for Prometheus, if a configuration tells.
     pub metrics: Option<SocketAddr>,
 }
@@ -108,12 +108,14 @@ impl Observed {
             source,
         })?;
         let clock = Clock::open(&dir, &maps.settings()?)?;
-        let nodes = config.iter().flat_map(|config| &config.nodes);
-        let addresses = nodes.map(|node| (node.id, node.address)).collect();
+        let configured = config.as_ref().map(|config| {
+            let nodes = config.nodes.iter();
+            nodes.map(|node| (node.id, node.address)).collect()
+        });
         Ok(Self {
             maps,
             clock,
-            addresses,
+            configured,
             metrics: config.and_then(|config| config.metrics),
         })
     }

@@ -3,12 +3,14 @@
 //! The program counts what it defers, the daemon what became of it. Without this the operator would
 //! see datagrams leave one table and arrive in none.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde::Serialize;
 
+use super::metrics::LEARNT;
 use super::table::Table;
 use super::units;
 use crate::deferred::Loss;
@@ -112,6 +114,23 @@ impl Deferred {
     }
 }
 
+/// Asks the daemon where the nodes are that it has learnt; `None` when there is no answer.
+pub(super) fn learnt(address: SocketAddr) -> Option<BTreeMap<u16, IpAddr>> {
+    Some(learnt_of_page(&page(address).ok()?))
+}
+
+fn learnt_of_page(page: &str) -> BTreeMap<u16, IpAddr> {
+    let nodes = page.lines().filter_map(|line| {
+        let (labels, _) = line
+            .strip_prefix(LEARNT)?
+            .strip_prefix('{')?
+            .split_once("} ")?;
+        let of = |name| label(labels, name);
+        Some((of("node")?.parse().ok()?, of("address")?.parse().ok()?))
+    });
+    nodes.collect()
+}
+
 /// The content of a label. Ours hold no quotes.
 fn label<'a>(labels: &'a str, name: &str) -> Option<&'a str> {
     let mut pairs = labels.trim_end_matches('}').split(',');
@@ -169,6 +188,16 @@ steer-callid  home                 24
 lost          no-neighbour          5  The node's link address did not become known in time.
 ";
         assert_eq!(String::from_utf8(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn learnt_nodes_are_found() {
+        let page = "# TYPE pointsman_learnt_node_info gauge\n\
+            pointsman_learnt_node_info{node=\"9\",address=\"2001:db8::9\"} 1\n\
+            pointsman_learnt_node_info{node=\"10\",address=\"\"} 1\n\
+            pointsman_node_up{node=\"9\"} 1\n";
+        let at = "2001:db8::9".parse().unwrap();
+        assert_eq!(learnt_of_page(page), BTreeMap::from([(9, at)]));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use aya::programs::{Program, ProgramError, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
+use aya_log::EbpfLogger;
 use lb_common::maps::DEFAULT_MAX_PINS;
 
 use super::maps::{self, Maps, OpenError};
@@ -65,9 +66,25 @@ impl Plane {
     /// # Errors
     /// [`LoadError`].
     pub fn load(options: &LoadOptions) -> Result<Self, LoadError> {
+        Self::load_object(object::BYTES, options)
+    }
+
+    /// [`Plane::load`] with another object than the embedded one: that which logs.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub fn load_object(bytes: &[u8], options: &LoadOptions) -> Result<Self, LoadError> {
         let mut loader = EbpfLoader::new();
         loader.map_max_entries("PINS", options.max_pins);
-        Self::from_loaded(loader.load(object::BYTES)?)
+        Self::from_loaded(loader.load(bytes)?)
+    }
+
+    /// What the programs log from now on goes to `logger`, each time the result is flushed.
+    ///
+    /// # Errors
+    /// The object was built without logging.
+    pub fn log_to<L: log::Log>(&mut self, logger: L) -> Result<EbpfLogger<L>, aya_log::Error> {
+        EbpfLogger::init_with_logger(&mut self.programs, logger)
     }
 
     /// Loads the programs over the maps that are pinned in `dir`, whose shapes have been checked.

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use lb_proto::pin_report::Refusal;
 use lb_proto::pin_report::wire::Verdict;
 
+use super::discovery::NotLearnt;
+
 /// What became of a pin report that was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reported {
@@ -49,6 +51,7 @@ pub struct StatusCounts {
     stalls: AtomicU64,
     reported: [AtomicU64; Reported::ALL.len()],
     report_refusals: [AtomicU64; Refusal::ALL.len()],
+    not_learnt: [AtomicU64; NotLearnt::ALL.len()],
 }
 
 macro_rules! counts {
@@ -105,6 +108,21 @@ impl StatusCounts {
         Refusal::ALL
             .into_iter()
             .zip(counts.map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    /// Good beacons of nodes that could not be learnt, by reason.
+    pub fn not_learnt(&self) -> impl Iterator<Item = (NotLearnt, u64)> + '_ {
+        let counts = self.not_learnt.iter();
+        NotLearnt::ALL
+            .into_iter()
+            .zip(counts.map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    pub(super) fn count_not_learnt(&self, why: NotLearnt) {
+        let place = NotLearnt::ALL.iter().position(|other| *other == why);
+        if let Some(count) = place.and_then(|place| self.not_learnt.get(place)) {
+            add(count);
+        }
     }
 
     pub(super) fn count_reported(&self, reported: Reported) {

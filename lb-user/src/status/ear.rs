@@ -7,27 +7,29 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use lb_common::beacon::Beacon;
 use lb_common::maps::MAX_NODES;
 use lb_proto::keys::KeyRing;
 use lb_proto::pin_report::wire::{Report, Verdict, WireError};
 use lb_proto::pin_report::{Known, Receiver, Refusal as ReportRefusal, Taken};
 use lb_proto::status::Timing;
 use lb_proto::status::challenge::Answerer;
-use lb_proto::status::map::{AvailabilityMap, Membership, Refusal};
+use lb_proto::status::map::{AvailabilityMap, Discovery, Membership, Refusal};
 use lb_proto::status::query::{Message, Probe, QueryBytes};
 use lb_proto::status::stall::StallWatch;
 
 use super::Roster;
 use super::away::pin_away;
 use super::counts::{Reported, StatusCounts};
+use crate::plan::is_candidate;
 use crate::plane::Maps;
 use crate::plane::clock::Clock;
 
 /// What one datagram was.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Heard {
-    /// A good beacon of this node, from there.
-    Beacon(u16, IpAddr),
+    /// A good beacon, and where it came from.
+    Beacon(Beacon, IpAddr),
     /// Something that this is the answer to: to be sent to where it came from.
     Answer(QueryBytes),
     /// Nothing that anything follows from.
@@ -40,7 +42,7 @@ pub(super) struct Ear {
     clock: Arc<Clock>,
     counts: Arc<StatusCounts>,
     keys: KeyRing,
-    /// Where configured nodes are.
+    /// Where the nodes of the roster are.
     addresses: BTreeMap<u16, IpAddr>,
     pub(super) map: AvailabilityMap,
     watch: StallWatch,
@@ -53,7 +55,7 @@ pub(super) struct Ear {
 impl Ear {
     pub(super) fn new(
         (cluster, keys): (u32, &KeyRing),
-        timing: Timing,
+        (timing, discovery): (Timing, Option<Discovery>),
         maps: Arc<Maps>,
         clock: Arc<Clock>,
         counts: Arc<StatusCounts>,
@@ -72,6 +74,10 @@ impl Ear {
             receiver: Receiver::new(cluster, valid),
             is_full: false,
         };
+        // How many are learnt is not for the map to say: it does not know the steering table.
+        let most = Discovery::ANY.most;
+        ear.map
+            .set_discovery(discovery.map(|discovery| Discovery { most, ..discovery }));
         ear.resume();
         ear
     }
@@ -134,7 +140,7 @@ impl Ear {
             Err(Refusal::Origin) if self.addresses.values().any(|address| *address == from) => {
                 let is_at = |node| self.addresses.get(&node) == Some(&from);
                 let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-                match lb_common::beacon::Beacon::read(bytes, 0, len) {
+                match Beacon::read(bytes, 0, len) {
                     Ok(beacon) if is_at(beacon.node) => {
                         self.map.receive(now, bytes).map_err(Refusal::Program)
                     }
@@ -146,7 +152,7 @@ impl Ear {
         match beacon {
             Ok(beacon) => {
                 self.counts.count_accepted();
-                Heard::Beacon(beacon.node, from)
+                Heard::Beacon(beacon, from)
             }
             Err(refusal) => {
                 self.counts.count_refused();
@@ -232,7 +238,9 @@ fn known(
 ) -> Option<Known> {
     let is_named = map.is_origin(node, from);
     let is_at = addresses.get(&node).map(|address| *address == from);
-    if is_named.is_none() && is_at.is_none() {
+    let is_nobody = is_named.is_none() && is_at.is_none();
+    // A pin to one that is not learnt yet would hold nobody.
+    if is_nobody || maps.node(node).is_ok_and(|node| is_candidate(&node)) {
         return None;
     }
     let program = maps.status(node).map_or(0, |status| status.stamp);

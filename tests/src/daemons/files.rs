@@ -30,6 +30,10 @@ pub fn call_secret() -> SipKey {
     SipKey::from_bytes(CALL_SECRET)
 }
 
+/// All nodes of a lab share one machine, with the switch and with whatever else runs there: its pressure
+/// says nothing of a node.
+const NO_PRESSURE: &str = "cpu_pressure = 0\nmemory_pressure = 0\n";
+
 /// The key of the beacons.
 pub fn beacon_key() -> SipKey {
     SipKey::from_bytes(BEACON_KEY)
@@ -54,6 +58,33 @@ pub struct Settings {
     pub groups: Vec<&'static str>,
     /// Nodes that are not configured.
     pub left_out: Vec<u16>,
+    /// Whether calls go through the redirect servers, and how these behave. `None`: they only say how
+    /// their SIP servers are.
+    pub redirecting: Option<Redirecting>,
+    /// Whether the controller is told that nodes send no beacons: it then steers by Call-ID alone, and
+    /// what a node cannot take is left to its redirect server.
+    pub silent: bool,
+}
+
+/// How redirect servers behave.
+#[derive(Clone, Debug)]
+pub struct Redirecting {
+    /// `relay` or `direct`.
+    pub mode: &'static str,
+    /// `redirect` or `proxy`.
+    pub overflow: &'static str,
+    /// Nodes whose capacity is another than [`Settings::capacity`].
+    pub capacities: Vec<(u16, u32)>,
+}
+
+impl Default for Redirecting {
+    fn default() -> Self {
+        Self {
+            mode: "relay",
+            overflow: "redirect",
+            capacities: Vec::new(),
+        }
+    }
 }
 
 impl Default for Settings {
@@ -68,6 +99,8 @@ impl Default for Settings {
             capacity: 100_000,
             groups: vec![GROUP_V4],
             left_out: Vec::new(),
+            redirecting: None,
+            silent: false,
         }
     }
 }
@@ -87,6 +120,20 @@ impl Settings {
     pub fn hold(&self) -> Duration {
         self.period * self.hold_periods
     }
+}
+
+/// Where a node's SIP server is.
+pub(super) fn sip_server(lab: &Lab, settings: &Settings, node: u16) -> SocketAddr {
+    if settings.redirecting.is_some() {
+        SocketAddr::new(lab.node(node).v4.into(), 5070)
+    } else {
+        lab.vip_v4()
+    }
+}
+
+/// A node's redirect server's own address, beside the VIP.
+pub(super) fn redirect_server(lab: &Lab, node: u16) -> SocketAddr {
+    SocketAddr::new(lab.node(node).v4.into(), 5062)
 }
 
 pub(super) fn controller_file(lab: &Lab) -> PathBuf {
@@ -153,6 +200,9 @@ fn controller(lab: &Lab, settings: &Settings, keys: &Path) -> Result<String> {
     {
         let address = lab.node(node).v4;
         write!(text, "\n[[node]]\nid = {node}\naddress = \"{address}\"\n")?;
+        if settings.silent {
+            text.push_str("silent = true\n");
+        }
         if lab.arms() == Arms::Two {
             writeln!(text, "interface = \"{}\"", lab.lb_port_to_nodes())?;
         }
@@ -164,13 +214,31 @@ fn controller(lab: &Lab, settings: &Settings, keys: &Path) -> Result<String> {
 fn redirect(lab: &Lab, settings: &Settings, keys: &Path, node: u16) -> Result<String> {
     let directory = lab.directory().join(format!("redirect-{node}"));
     fs::create_dir_all(&directory)?;
-    let server: SocketAddr = lab.vip_v4();
+    let server = sip_server(lab, settings, node);
+    let (redirecting, capacity) = match &settings.redirecting {
+        None => (String::new(), settings.capacity),
+        Some(how) => {
+            let own = redirect_server(lab, node);
+            let listen = format!(
+                "listen = [\"{}\", \"{}\", \"{own}\"]\nadvertise = \"{own}\"\nmode = \"{}\"\n\
+                 overflow = \"{}\"\n\n[lb]\nstatus = [\"{}:{}\"]\n",
+                lab.vip_v4(),
+                lab.vip_v6(),
+                how.mode,
+                how.overflow,
+                lab.lb.v4,
+                settings.status_port,
+            );
+            let own = how.capacities.iter().find(|(id, _)| *id == node);
+            (listen, own.map_or(settings.capacity, |(_, calls)| *calls))
+        }
+    };
     Ok(format!(
         "cluster = {CLUSTER}\nnode = {node}\nkeys = \"{keys}\"\nstate_dir = \"{state}\"\n\n\
          [beacon]\ngroups = {groups:?}\nport = {port}\ninterface = \"eth0\"\n\
          period_ms = {period}\nhold_periods = {hold}\ndown_periods = {down}\n\n\
-         [sip]\nserver = \"{server}\"\nprobe_ms = 200\n{probe}\n\
-         [capacity]\ncalls = {capacity}\n\n\
+         [sip]\nserver = \"{server}\"\nprobe_ms = 200\n{probe}{redirecting}\n\
+         [capacity]\ncalls = {capacity}\n{NO_PRESSURE}\n\
          [admin]\nsocket = \"{state}/redirect.sock\"\n",
         keys = keys.display(),
         state = directory.display(),
@@ -184,7 +252,6 @@ fn redirect(lab: &Lab, settings: &Settings, keys: &Path, node: u16) -> Result<St
         } else {
             "probe = false\n"
         },
-        capacity = settings.capacity,
     ))
 }
 

@@ -57,10 +57,11 @@ impl NodeDaemons {
     fn start(daemons: &Daemons<'_>, node: u16) -> Result<Self> {
         let (lab, host) = (daemons.lab(), daemons.lab().node(node));
         let name = format!("server-{node}");
+        let listen = daemons.sip_server(node);
         let server = if node == KAMAILIO {
-            start_kamailio(lab, host, &name, lab.vip_v4())?
+            start_kamailio(lab, host, &name, listen)?
         } else {
-            start_sipp_server(lab, host, &name, lab.vip_v4())?
+            start_sipp_server(lab, host, &name, listen)?
         };
         let redirect = daemons.start_redirect(node)?;
         Ok(Self { server, redirect })

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::*;
 use crate::deferred::frame::{Headers, Link, build};
+use crate::plane::object;
 
 const VIP: &str = "192.0.2.10:5060";
 const VIP6: &str = "[2001:db8::10]:5060";
@@ -219,4 +220,11 @@ fn senders_that_cannot_be_answered_are_said() {
     frame[26..30].copy_from_slice(&Ipv4Addr::LOCALHOST.octets());
     let userspace = run(&mut laboratory, &frame).userspace.unwrap();
     assert_eq!((userspace.node, userspace.loss), (None, Some("bad-source")));
+}
+
+#[test]
+fn an_object_that_logs_nothing_is_not_taken_for_one_that_does() {
+    let vips = [VIP.parse().unwrap()];
+    let opened = Laboratory::open_logging(object::BYTES, &Scene::plain(&vips, 4));
+    assert!(matches!(opened, Err(LaboratoryError::Log(_))));
 }
