@@ -4,6 +4,7 @@ mod calls;
 mod emptying;
 mod offers;
 mod passing;
+mod speed;
 
 use super::branch::reply_to;
 use super::count::Count;
