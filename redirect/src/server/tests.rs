@@ -4,7 +4,6 @@ mod calls;
 mod emptying;
 mod offers;
 mod passing;
-mod speed;
 
 use super::branch::reply_to;
 use super::count::Count;
