@@ -101,9 +101,9 @@ fn describe(sighting: &Sighting) -> String {
     };
     match sighting.kind {
         Kind::Request {
-            method: of,
+            method: Method::Invite,
             in_dialog: true,
-        } if of == Method::Invite => "re-INVITE".to_owned(),
+        } => "re-INVITE".to_owned(),
         Kind::Request { method: of, .. } => method(of).to_owned(),
         Kind::Response { status, to } => format!("{status} ({})", method(to)),
     }

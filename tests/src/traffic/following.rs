@@ -1,7 +1,7 @@
 //! A scenario of SIPp's: a switch that follows 302, written out for as many redirects as there may be.
 //!
 //! ```text
-//!  INVITE ─┬─ 200, ACK ─────────────────────────────────────┬─ re-INVITE, 200, ACK, pause, BYE, 200
+//!  INVITE ─┬─ 200, ACK ─────────────────────────────────────┬─ pause, re-INVITE, 200, ACK, BYE, 200
 //!          ├─ 302, ACK, the INVITE again to its Contact ─ … ┘
 //!          └─ 503, ACK: refused, which is an end like others
 //! ```
@@ -143,11 +143,11 @@ impl Scenario {
             "<nop><action><setdest host=\"[remote_ip]\" port=\"[remote_port]\" protocol=\"UDP\"/>\
              </action></nop>\n",
         );
+        self.command("<pause/>\n");
         self.command(&dialog("INVITE", cseq, " retrans=\"500\""));
         self.command("<recv response=\"100\" optional=\"true\"/>\n");
         self.command("<recv response=\"200\"/>\n");
         self.command(&dialog("ACK", cseq, ""));
-        self.command("<pause/>\n");
         self.command(&dialog("BYE", cseq + 1, " retrans=\"500\""));
         self.command("<recv response=\"200\"/>\n");
         self.label("end");

@@ -1,5 +1,6 @@
 //! Calls through the load balancer and real redirect servers, to SIP servers behind these.
 
+mod drain;
 mod offers;
 mod service;
 mod through;

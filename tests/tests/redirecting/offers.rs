@@ -212,3 +212,34 @@ fn no_call_runs_in_circles_when_all_nodes_are_full() -> Result<()> {
     );
     Ok(())
 }
+
+/// For a switch that does not follow 302, a full node forwards the call, and all of it, to another.
+#[test]
+fn a_call_is_proxied_for_who_does_not_follow() -> Result<()> {
+    let lab = lab()?;
+    let settings = Settings {
+        silent: true,
+        ..redirecting(Redirecting {
+            overflow: "proxy",
+            capacities: vec![(FULL, 1)],
+            ..Redirecting::default()
+        })
+    };
+    let service = Service::start(&lab, settings)?;
+    let load = CallLoad {
+        target: lab.vip_v4(),
+        calls: 300,
+        rate: 100,
+        talk: Duration::from_millis(300),
+    };
+    let stats = Switch::start(&lab, "switch", &load)?.wait(Duration::from_secs(60))?;
+    assert_eq!((stats.succeeded, stats.failed), (300, 0), "{stats:?}");
+    let proxied = service.counted(FULL, "call-proxied")?;
+    assert!(proxied > 50, "{proxied} calls were proxied");
+    assert_eq!(service.counted_by_all("call-taken-offered")?, proxied);
+    for node in lab.node_ids() {
+        let status = service.daemons.ask_redirect(node, "status")?;
+        assert_eq!(status["active"], 0, "records are left: {status}");
+    }
+    Ok(())
+}

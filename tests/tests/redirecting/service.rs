@@ -60,6 +60,11 @@ impl<'lab> Service<'lab> {
         Ok(())
     }
 
+    /// What a redirect server has logged.
+    pub(crate) fn said(&self, node: u16) -> String {
+        self.redirects[usize::from(node) - 1].log()
+    }
+
     /// How often a redirect server has counted something.
     pub(crate) fn counted(&self, node: u16, what: &str) -> Result<u64> {
         let status = self.daemons.ask_redirect(node, "status")?;
