@@ -8,6 +8,7 @@
 mod args;
 mod baseline;
 mod fates;
+mod full;
 mod report;
 mod screen;
 mod show;
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use crate::daemons::{Daemons, Settings};
+use crate::daemons::{Daemons, Redirecting, Settings};
 use crate::lab::{Arms, Lab, Plan};
 
 pub use args::Args;
@@ -73,14 +74,20 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 }
 
 fn run_in(lab: &Lab, args: &Args) -> Result<Report> {
-    let settings = Settings {
-        probe: true,
-        ..Settings::default()
-    };
-    let daemons = Daemons::configure(lab, settings)?;
+    let mut daemons = Daemons::configure(lab, settings())?;
     let baseline = baseline::measure(lab, args)?;
     let evidence = show::run(&daemons, args, &baseline)?;
-    Ok(Report::new(&baseline, &evidence))
+    let moves = full::run(&mut daemons)?;
+    Ok(Report::new(&baseline, &evidence, &moves))
+}
+
+/// Calls go through the redirect servers, which ask their SIP servers how they are.
+fn settings() -> Settings {
+    Settings {
+        probe: true,
+        redirecting: Some(Redirecting::default()),
+        ..Settings::default()
+    }
 }
 
 /// Copies logs and configuration out of the lab's directory before it goes.

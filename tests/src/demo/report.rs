@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::fates::Fates;
+use super::full::{self, Moves};
 use super::screen::{self, count};
 use super::show::Evidence;
 use super::{KILLED, NODES};
@@ -58,6 +59,12 @@ pub(super) struct Report {
     spread: Vec<u64>,
     /// Frames that the recorders missed: if there are any, the other figures are not to be trusted.
     missed_by_recorders: u64,
+    /// Calls made while a node was full, those redirected, those redirected by who then took them, and
+    /// those that failed.
+    full_calls: u32,
+    full_redirected: u32,
+    full_redirected_by_taker: u32,
+    full_failed: u32,
     /// Frames by reason.
     reasons: std::collections::BTreeMap<String, u64>,
     /// The promises.
@@ -74,7 +81,7 @@ struct Promise {
 
 impl Report {
     /// Sums up.
-    pub(super) fn new(baseline: &BaselineRun, evidence: &Evidence) -> Self {
+    pub(super) fn new(baseline: &BaselineRun, evidence: &Evidence, moves: &Moves) -> Self {
         let fates = Fates::read(evidence);
         let millis = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
         let begun = f64::from(evidence.stats.started);
@@ -102,8 +109,12 @@ impl Report {
             longest_stall_ms: millis(evidence.stall),
             spread: fates.spread.clone(),
             missed_by_recorders: fates.missed,
+            full_calls: moves.calls,
+            full_redirected: moves.redirected,
+            full_redirected_by_taker: moves.by_the_taker,
+            full_failed: moves.failed,
             reasons: evidence.reasons.iter().cloned().collect(),
-            promises: promises(evidence, &fates),
+            promises: promises(evidence, &fates, moves),
         }
     }
 
@@ -192,7 +203,7 @@ impl Report {
     }
 }
 
-fn promises(evidence: &Evidence, fates: &Fates) -> Vec<Promise> {
+fn promises(evidence: &Evidence, fates: &Fates, moves: &Moves) -> Vec<Promise> {
     let promise = |kept: bool, text: String| Promise {
         kept: Some(kept),
         text,
@@ -247,6 +258,17 @@ fn promises(evidence: &Evidence, fates: &Fates) -> Vec<Promise> {
                 "the controller's death costs nothing: {} failed of {} calls meanwhile",
                 count(fates.failed_without_controller),
                 count(fates.calls_without_controller)
+            ),
+        ),
+        promise(
+            moves.redirected > 0 && moves.by_the_taker == moves.redirected && moves.failed == 0,
+            format!(
+                "what node {} has no room for, others take, and say so: {} of {} redirected calls, {} \
+                 failed",
+                full::FULL,
+                count(moves.by_the_taker),
+                count(moves.redirected),
+                count(moves.failed)
             ),
         ),
     ];

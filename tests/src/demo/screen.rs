@@ -8,9 +8,9 @@ use super::Args;
 const PICTURE: &str = r"
     switch                       LB                        access nodes
   ┌─────────┐  SIP      ┌──────────────────┐        ┌──────────────────────────┐
-  │  SIPp   ├──────────►│ XDP: Call-ID     ├───────►│ 1  SIPp      + redirect  │
-  │ calls   │ to the VIP│  → node, in the  ├───────►│ 2  SIPp      + redirect  │
-  │ the VIP │           │  driver          ├───────►│ 3  Kamailio  + redirect  │
+  │  SIPp   ├──────────►│ XDP: Call-ID     ├───────►│ 1  redirect ──► SIPp     │
+  │ calls   │ to the VIP│  → node, in the  ├───────►│ 2  redirect ──► SIPp     │
+  │ the VIP │           │  driver          ├───────►│ 3  redirect ──► Kamailio │
   └────▲────┘           └────────▲─────────┘        └──┬────────────────────┬──┘
        │                         └── beacons, 20 ms ───┘                    │
        └────────────────── answers, straight to the switch ─────────────────┘
@@ -30,7 +30,8 @@ pub(super) fn introduce(args: &Args) {
     );
     println!("  3  On the way: kill -9 of all of node 2's daemons; later they come back");
     println!("  4  And kill -9 of the LB's controller; later it comes back, too");
-    println!("  5  Recorders on every port tell which call went where, and what was lost");
+    println!("  5  At last a full node, whose calls are taken by the others, message by message");
+    println!("     Recorders on every port tell which call went where, and what was lost");
 }
 
 /// Begins a part.

@@ -48,13 +48,13 @@ pub(super) struct Evidence {
 }
 
 /// The daemons of one node.
-struct NodeDaemons {
+pub(super) struct NodeDaemons {
     server: Process,
     redirect: Process,
 }
 
 impl NodeDaemons {
-    fn start(daemons: &Daemons<'_>, node: u16) -> Result<Self> {
+    pub(super) fn start(daemons: &Daemons<'_>, node: u16) -> Result<Self> {
         let (lab, host) = (daemons.lab(), daemons.lab().node(node));
         let name = format!("server-{node}");
         let listen = daemons.sip_server(node);
@@ -76,7 +76,7 @@ impl NodeDaemons {
         Ok(())
     }
 
-    fn expect_running(&mut self) -> Result<()> {
+    pub(super) fn expect_running(&mut self) -> Result<()> {
         self.server.expect_running()?;
         self.redirect.expect_running()
     }
