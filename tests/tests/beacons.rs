@@ -1,6 +1,7 @@
 //! Beacons through the real program: what is genuine is taken over, everything else is refused and
 //! counted, and a node that was `Down` needs several good beacons.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -9,7 +10,11 @@ use lb_common::beacon::{BEACON_LEN, Beacon};
 use lb_common::maps::{BeaconKey, Node, NodeStatus, Vip, VipUse};
 use lb_common::siphash::SipKey;
 use lb_common::{Address, Admission, Outcome, Reason};
+use lb_proto::keys::NumberedKey;
+use lb_proto::status::Timing;
+use lb_proto::status::map::{AvailabilityMap, Membership};
 use pointsman_tests::packets::fixture::{self, NodeState};
+use pointsman_tests::packets::mutate::Dice;
 use pointsman_tests::packets::world::World;
 use pointsman_tests::packets::{INGRESS, XDP_DROP, XDP_PASS, build};
 
@@ -23,6 +28,7 @@ const NEXT_KEY: SipKey = SipKey { k0: 7, k1: 9 };
 const GROUP: &str = "239.255.77.1:7700";
 const GROUP_V6: &str = "[ff05::4d:1]:7700";
 const NODE: u16 = 2;
+const PERIOD: Duration = Duration::from_millis(100);
 
 /// A world whose nodes have never been heard.
 struct Air(World);
@@ -410,5 +416,81 @@ fn a_run_counts_up_to_255() -> Result<()> {
         status.run == u8::MAX && status.ready == 1 && status.beacons == 300,
         "{status:?}"
     );
+    Ok(())
+}
+
+/// 100,000 beacons that are not genuine or not new, of every kind: the kernel takes none, and for each
+/// it counts the reason that userspace has for refusing it.
+#[test]
+fn of_a_hundred_thousand_beacons_none_is_taken() -> Result<()> {
+    let air = Air::new()?;
+    let key = NumberedKey {
+        id: KEY_ID,
+        key: KEY,
+    };
+    let mut userspace = AvailabilityMap::new(
+        beacon(1).cluster,
+        vec![key],
+        Timing::DEFAULT,
+        Membership::Configured,
+    );
+    userspace.configure(&[1, 2, 3, 4]);
+    let held = beacon(50_000);
+    ensure!(air.send(&held.write(KEY))? == Reason::Beacon);
+    ensure!(userspace.receive(PERIOD, &held.write(KEY)) == Ok(held));
+    let taken = air.status()?;
+    let next = beacon(50_001);
+    let mut dice = Dice::new(23);
+    let mut counted = BTreeMap::new();
+    for round in 0..100_000 {
+        let mut number = |below: u32| dice.below(below as usize) as u32;
+        let bytes = match round % 8 {
+            0 => {
+                let mut bytes = next.write(KEY);
+                let bit = number(BEACON_LEN * 8) as usize;
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                bytes
+            }
+            1 => next.write(SipKey {
+                k0: number(u32::MAX).into(),
+                k1: number(u32::MAX).into(),
+            }),
+            2 => {
+                let key_id = KEY_ID + 1 + number(250) as u8;
+                Beacon { key_id, ..next }.write(KEY)
+            }
+            3 => {
+                let (epoch, sequence) = (number(next.epoch), number(u32::MAX));
+                let old = Beacon { epoch, ..next };
+                Beacon { sequence, ..old }.write(KEY)
+            }
+            // Played back, overtaken, or doubled.
+            4 => beacon(number(50_000)).write(KEY),
+            5 => held.write(KEY),
+            6 => {
+                let node = 5 + number(60_000) as u16;
+                Beacon { node, ..next }.write(KEY)
+            }
+            _ => {
+                let cluster = 2 + number(u32::MAX - 2);
+                Beacon { cluster, ..next }.write(KEY)
+            }
+        };
+        let reason = air.send(&bytes)?;
+        ensure!(reason.outcome() != Outcome::Pass || reason == Reason::ForeignStatus);
+        let theirs = userspace.receive(PERIOD * 2, &bytes);
+        ensure!(
+            theirs == Err(reason),
+            "round {round}: {reason:?} in the kernel, {theirs:?} in userspace"
+        );
+        ensure!(air.status()? == taken, "round {round} left a trace");
+        *counted.entry(reason.name()).or_insert(0) += 1;
+    }
+    println!("100,000 of 100,000 refused: {counted:?}");
+    ensure!(
+        air.send(&next.write(KEY))? == Reason::Beacon,
+        "the next one"
+    );
+    ensure!(userspace.receive(PERIOD * 2, &next.write(KEY)) == Ok(next));
     Ok(())
 }

@@ -45,6 +45,15 @@ impl Voice {
     /// # Errors
     /// Not root.
     pub fn start(lab: &Lab, node: u16, settings: &Settings) -> Result<Self> {
+        let epoch = u32::try_from(realtime_ns() / 1_000_000_000).context("the clock is far off")?;
+        Self::start_in_life(lab, node, settings, epoch)
+    }
+
+    /// The same, with this boot epoch.
+    ///
+    /// # Errors
+    /// Not root.
+    pub fn start_in_life(lab: &Lab, node: u16, settings: &Settings, epoch: u32) -> Result<Self> {
         let host = lab.node(node);
         // Bound to an address, a socket sends multicast out of that address's port.
         let socket = host
@@ -52,7 +61,6 @@ impl Voice {
             .inside(|| UdpSocket::bind((host.v4, 0)))?
             .context("a node cannot open a socket")?;
         let period = settings.period;
-        let epoch = u32::try_from(realtime_ns() / 1_000_000_000).context("the clock is far off")?;
         let beacon = Beacon {
             admission: Admission::Free,
             key_id: BEACON_KEY_ID,
