@@ -12,7 +12,7 @@ mod voice;
 
 pub use baseline::{BaselineRun, clean_rate, measure as measure_baseline};
 pub use ear::{Ears, Heard};
-pub use kamailio::start as start_kamailio;
+pub use kamailio::{start as start_kamailio, start_registrar};
 pub use message::Call;
 pub use packets::{Client, Stream};
 pub use server::start as start_sipp_server;
