@@ -60,7 +60,7 @@ impl Standing {
 pub enum Liveness {
     /// Beacons come.
     Up,
-    /// The hold time has passed without one: no new calls.
+    /// The hold time has passed without one, or a node that flaps is held down: no new calls.
     Stale,
     /// Confirmed by the controller, or silent for ten periods.
     Down,
@@ -217,9 +217,8 @@ pub fn judge(node: &Node, status: &NodeStatus, settings: &Settings, reference: u
     if node.flags & Node::SILENT != 0 {
         return Liveness::Up;
     }
-    if node.flags & Node::JUDGED != 0
-        && (status.up_since <= node.down_at || reference < node.blocked_until)
-    {
+    let is_judged = node.flags & Node::JUDGED != 0;
+    if is_judged && status.up_since <= node.down_at {
         return Liveness::Down;
     }
     if reference == 0 {
@@ -229,7 +228,7 @@ pub fn judge(node: &Node, status: &NodeStatus, settings: &Settings, reference: u
     let silence = age(reference, status.last_seen);
     if status.last_seen == 0 || silence > settings.down || status.ready == 0 {
         Liveness::Down
-    } else if silence > settings.hold {
+    } else if silence > settings.hold || is_judged && reference < node.blocked_until {
         Liveness::Stale
     } else {
         Liveness::Up

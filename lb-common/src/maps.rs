@@ -172,7 +172,8 @@ shared! {
         /// When the controller confirmed the node `Down`, in jiffies: it is so until beacons come
         /// that started later. 0: never.
         pub down_at: u64,
-        /// Not `Up` before this time, in jiffies: the hold-down of a node that flaps.
+        /// `Stale` at best before this time, in jiffies: the hold-down of a node that flaps. It keeps its
+        /// calls meanwhile, and gets no new ones.
         pub blocked_until: u64,
     }
 }

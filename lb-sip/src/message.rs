@@ -158,7 +158,7 @@ impl Message {
     /// There is no SIP message in it, or none that keeps the limits.
     pub fn from_datagram(datagram: Bytes) -> Result<Self, ParseError> {
         let lead = parse::leading_line_ends(&datagram);
-        let bytes = if lead == 0 {
+        let mut bytes = if lead == 0 {
             datagram
         } else {
             datagram.slice(lead..)
@@ -175,7 +175,9 @@ impl Message {
             }
             ContentLength::Absent | ContentLength::Wrong => bytes.len(),
         };
-        Ok(Self::assemble(bytes.slice(..end), head, flaws))
+        // Nothing to do for almost every message, and then without a count of references.
+        bytes.truncate(end);
+        Ok(Self::assemble(bytes, head, flaws))
     }
 
     /// A message of a stream, whose end the framer has found.

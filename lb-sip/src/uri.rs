@@ -217,11 +217,12 @@ pub(crate) fn split_host_port(text: &[u8]) -> Option<(Host<'_>, Option<u16>)> {
         let close = memchr::memchr(b']', text)?;
         (Host::V6(v6_address(&text[1..close])?), &text[close + 1..])
     } else {
-        let colon = memchr::memchr(b':', text).unwrap_or(text.len());
+        let colon = text.iter().position(|byte| *byte == b':');
+        let colon = colon.unwrap_or(text.len());
         let (host, port) = text.split_at(colon);
         let name = host_name(host)?;
         let host = match name.as_bytes()[0] {
-            b'0'..=b'9' => name.parse().map_or(Host::Name(name), Host::V4),
+            b'0'..=b'9' => v4_address(host).map_or(Host::Name(name), Host::V4),
             _ => Host::Name(name),
         };
         (host, port)
@@ -240,6 +241,20 @@ fn host_name(text: &[u8]) -> Option<&str> {
         return None;
     }
     str::from_utf8(text).ok()
+}
+
+/// An IPv4 address: four numbers, as people write them, without further zeros before them.
+fn v4_address(text: &[u8]) -> Option<Ipv4Addr> {
+    let mut octets = [0; 4];
+    let mut parts = text.split(|byte| *byte == b'.');
+    for octet in &mut octets {
+        let digits = parts.next()?;
+        if matches!(digits, [b'0', _, ..]) {
+            return None;
+        }
+        *octet = text::number(digits)?;
+    }
+    parts.next().is_none().then(|| octets.into())
 }
 
 /// An IPv6 address without brackets.

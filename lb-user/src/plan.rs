@@ -50,13 +50,13 @@ pub const CANDIDATE: Node = Node {
     flags: Node::CONFIGURED | Node::JUDGED,
     ifindex: 0,
     port: 0,
-    down_at: 0,
-    blocked_until: u64::MAX,
+    down_at: u64::MAX,
+    blocked_until: 0,
 };
 
 /// Whether an element of `NODES` is a [`CANDIDATE`].
 pub const fn is_candidate(node: &Node) -> bool {
-    node.flags & Node::JUDGED != 0 && node.blocked_until == u64::MAX
+    node.flags & Node::JUDGED != 0 && node.down_at == u64::MAX
 }
 
 /// What the maps should hold.

@@ -102,6 +102,13 @@ impl Roster {
             reserved,
         }
     }
+
+    /// Where every node is that may report its calls: nodes that send no beacons are among them.
+    fn places(&self) -> BTreeMap<u16, IpAddr> {
+        let mut places = self.reserved.nodes.clone();
+        places.extend(&self.nodes);
+        places
+    }
 }
 
 /// Listens, judges, and tells the program.

@@ -8,15 +8,18 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use lb_common::beacon::{BEACON_LEN, Beacon};
-use lb_common::maps::{Node, NodeStatus, Pin, Turnout, slot_of};
+use lb_common::choose::{Liveness, judge};
+use lb_common::maps::{Node, NodeStatus, Pin, Settings, Turnout, slot_of};
 use lb_common::siphash::SipKey;
 use lb_common::{Address, Admission};
 use lb_proto::call::Call;
 use lb_proto::keys::{KeyRing, NumberedKey};
 use lb_proto::pin_report::wire::{Message, Verdict};
 use lb_proto::pin_report::{Outcome, Reporter, Signer};
+use lb_proto::status::damping::FIRST_HOLD_DOWN;
 use lb_proto::status::query;
 use lb_user::config::Config;
+use lb_user::plan::CANDIDATE;
 use lb_user::plane::clock::Clock;
 use lb_user::plane::{LoadOptions, Maps, Plane};
 use lb_user::status::{Learnt, Reported, Roster, StatusCounts, StatusTask, pin_away};
@@ -371,13 +374,14 @@ async fn keys_change_without_a_missed_beacon() {
     eventually("the old key is gone", || lab.counts.refused() == 1).await;
 }
 
-/// A silent node is asked, then declared `Down`, and waits before it is `Up` again; the wait of one
-/// that flaps is in the program's map.
+/// A silent node is asked, then declared `Down`, and waits before it is `Up` again: what it sends
+/// meanwhile does not bring it back, for the program either.
 #[tokio::test]
 async fn who_falls_waits() {
     let lab = Lab::new(64);
     let (node, witness) = (lab.node(2).await, lab.node(1).await);
-    let is_down = || lab.maps.node(2).expect("read").flags & Node::JUDGED != 0;
+    let row = || lab.maps.node(2).expect("read");
+    let is_down = || row().flags & Node::JUDGED != 0;
     let mut sequence = 0;
     node.send(&node.beacon(5, 0, OLD)).await;
     let began = Instant::now();
@@ -387,9 +391,44 @@ async fn who_falls_waits() {
         witness.send(&witness.beacon(5, sequence, OLD)).await;
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let row = lab.maps.node(2).expect("read");
-    assert!(row.blocked_until > row.down_at && row.down_at != 0);
+    let fell = Instant::now();
+    // Who has the task alone has no plan applied.
+    let down = Node {
+        flags: row().flags | Node::CONFIGURED,
+        ..row()
+    };
+    assert!(down.blocked_until > down.down_at && down.down_at != 0);
     assert!(lab.counts.queries() >= 3 && lab.counts.downs() == 1);
+    // Back at once, and well by its beacons alone.
+    let well = NodeStatus {
+        last_seen: down.down_at + 1,
+        up_since: down.down_at + 1,
+        ready: 1,
+        ..NodeStatus::default()
+    };
+    let settings = Settings {
+        hold: u64::MAX / 4,
+        down: u64::MAX / 4,
+        ..Settings::default()
+    };
+    let judged = |moment| judge(&down, &well, &settings, moment);
+    assert_eq!(
+        judged(down.blocked_until - 1),
+        Liveness::Stale,
+        "it keeps its calls"
+    );
+    assert_eq!(judged(down.blocked_until), Liveness::Up);
+    while is_down() {
+        assert!(fell.elapsed() < PATIENCE);
+        sequence += 1;
+        for node in [&node, &witness] {
+            node.send(&node.beacon(5, sequence, OLD)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let waited = fell.elapsed();
+    assert!(waited >= FIRST_HOLD_DOWN / 2, "{waited:?}");
+    assert_eq!((row().down_at, row().blocked_until), (0, 0));
 }
 
 /// A node that nobody named, with our key, is learnt with its address; one with another is not.
@@ -407,6 +446,53 @@ async fn nodes_are_learnt_from_their_beacons() {
     let expected = Learnt::from([(9, Some(address(lab.number, 9)))]);
     assert_eq!(*learnt.borrow(), expected);
     assert_eq!(lab.counts.refused(), 1);
+}
+
+/// A learnt node that an earlier controller has declared `Down` is so until it has shown otherwise,
+/// although it is not known where it is before it is heard.
+#[tokio::test]
+async fn a_learnt_node_that_was_down_stays_so() {
+    let was_down = Node {
+        flags: Node::PLAIN | Node::JUDGED,
+        down_at: 1,
+        blocked_until: 2,
+        ..Node::default()
+    };
+    let lab = Lab::prepared(64, |maps| maps.set_node(9, was_down).expect("written"));
+    let learnt = Learnt::from([(9, Some(address(lab.number, 9)))]);
+    let roster = Roster::of(&lab.config, &learnt, &keys(&old_keys()));
+    assert_eq!(roster.nodes.len(), 3);
+    lab.roster.send_replace(roster);
+    let node = lab.node(9).await;
+    let flags = || lab.maps.node(9).expect("read").flags;
+    let began = Instant::now();
+    let mut sequence = 0;
+    while flags() != Node::PLAIN {
+        assert!(began.elapsed() < PATIENCE);
+        sequence += 1;
+        node.send(&node.beacon(5, sequence, OLD)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(lab.counts.accepted() >= 3, "it has shown it");
+}
+
+/// A call at a node that is not in the table yet is not pinned: the pin would hold nobody.
+#[tokio::test]
+async fn who_is_not_learnt_yet_reports_in_vain() {
+    let lab = Lab::prepared(64, |maps| {
+        fill(maps);
+        maps.set_node(9, CANDIDATE).expect("written");
+    });
+    let node = lab.node(9).await;
+    node.send(&node.beacon(5, 0, OLD)).await;
+    eventually("it is heard", || lab.counts.accepted() == 1).await;
+    let mut reporter = node.reporter(OLD);
+    let outcome = node.report(&mut reporter, call_at(1, 1), (5, 1)).await;
+    assert_eq!(outcome, Outcome::TimedOut { lbs: 1 });
+    assert!(lab.refused("unknown-node") > 0);
+    lab.maps.set_node(9, Node::default()).expect("written");
+    let outcome = node.report(&mut reporter, call_at(1, 1), (5, 1)).await;
+    assert_eq!(outcome, Outcome::Everywhere);
 }
 
 #[test]

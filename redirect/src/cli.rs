@@ -41,6 +41,10 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Serve, in the foreground, until SIGTERM or SIGINT.
+    ///
+    /// With `[sip] listen` in the configuration, calls come by way of this daemon: name the VIP there,
+    /// which this host must have on its loopback interface, and an address of the node's own. Without,
+    /// calls go straight to the SIP server, and the daemon only says that it is there.
     Run {
         #[command(flatten)]
         file: File,
@@ -52,7 +56,8 @@ enum Verb {
     ///
     /// Liveness: Up; Stale, when the hold time has passed without a beacon; Down, after ten periods.
     /// Admission: Idle and Free take calls; Busy takes none, but other requests; Draining takes
-    /// nothing new.
+    /// nothing new. Below stand the redirect server's messages and calls, by what became of them, and
+    /// the calls it did not take, by why.
     Status {
         #[command(flatten)]
         ask: Ask,
@@ -61,6 +66,9 @@ enum Verb {
         json: bool,
     },
     /// List the calls that pass, the most urgent and then the oldest first.
+    ///
+    /// Early: without an answer. Confirmed: answered. Held: a side has put the other on hold. AWAY: the
+    /// call was redirected here, and its home is another node.
     Calls {
         #[command(flatten)]
         ask: Ask,
@@ -81,7 +89,7 @@ enum Verb {
         #[arg(long, value_name = "TIME", value_parser = duration)]
         deadline: Option<Duration>,
     },
-    /// Take calls again.
+    /// Take calls again, after `drain`.
     Undrain {
         #[command(flatten)]
         ask: Ask,
@@ -219,7 +227,7 @@ fn run(file: &File, check_config: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     lb_net::telemetry::init();
-    // One thread: one small machine, a few hundred datagrams a second.
+    // One thread: nothing waits for a lock, and a core is enough for what one SIP server can answer.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();

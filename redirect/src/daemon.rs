@@ -374,13 +374,12 @@ impl Daemon {
             self.node.set_addresses(self.addresses());
         }
         self.prober.advance(self.clock.now()).await;
-        let before = self.node.summary();
+        let before = self.node.mood();
         let beacons = self.node.follow(self.clock.now(), self.prober.verdict());
         self.announce_all(beacons).await;
         self.advance_calls().await;
-        let after = self.node.summary();
-        if after != before {
-            systemd::status(&after);
+        if self.node.mood() != before {
+            systemd::status(&self.node.summary());
         }
         while let Some((group, beacon)) = self.node.poll_transmit(self.clock.now()) {
             self.announce(group, beacon).await;

@@ -352,6 +352,12 @@ impl Node {
         self.sender.next_stamp().0
     }
 
+    /// What [`Node::summary`] depends on.
+    pub(crate) fn mood(&self) -> (bool, Admission, Verdict) {
+        let says = self.sender.report().admission;
+        (self.sender.is_speaking(), says, self.verdict)
+    }
+
     /// A line for the service manager.
     pub(crate) fn summary(&self) -> String {
         let node = self.node;

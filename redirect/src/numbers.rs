@@ -165,3 +165,28 @@ fn render_redirect(page: &mut Page, redirect: &Redirect) {
     )
     .sample(&[], redirect.not_sent);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_redirect_server_is_counted_by_reason() {
+        let mut page = Page::new();
+        render_redirect(&mut page, &crate::overview::tests::redirect());
+        let page = page.finish();
+        for line in [
+            "pointsman_redirect_draining 1\n",
+            "pointsman_redirect_drained 0\n",
+            "pointsman_redirect_dialogs{state=\"confirmed\"} 2\n",
+            "pointsman_redirect_slots_promised 3\n",
+            "pointsman_redirect_messages_total{what=\"request-in\"} 7\n",
+            // What never happened is there too, so that its rate can be had when it does.
+            "pointsman_redirect_messages_total{what=\"drop-not-sip\"} 0\n",
+            "pointsman_redirect_refused_calls_total{reason=\"calls\"} 4\n",
+            "pointsman_redirect_not_sent_total 5\n",
+        ] {
+            assert!(page.contains(line), "{line} in {page}");
+        }
+    }
+}

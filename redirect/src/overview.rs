@@ -108,3 +108,49 @@ impl Redirect {
         text
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn redirect() -> Redirect {
+        let counts = [("request-in", 7), ("call-taken", 2), ("drop-not-sip", 0)];
+        let words = |(name, count): (&str, u64)| (name.to_owned(), count);
+        Redirect {
+            listen: vec![
+                ([192, 0, 2, 100], 5060).into(),
+                ([192, 0, 2, 11], 5062).into(),
+            ],
+            advertise: ([192, 0, 2, 11], 5062).into(),
+            draining: true,
+            drained: false,
+            early: 1,
+            confirmed: 2,
+            held: 0,
+            promised: 3,
+            counts: counts.map(words).into(),
+            refused_calls: [words(("calls", 4)), words(("rate", 0))].into(),
+            not_sent: 5,
+        }
+    }
+
+    #[test]
+    fn a_screen_leaves_out_what_never_happened() {
+        let mut redirect = redirect();
+        assert_eq!(
+            redirect.render(),
+            "\nredirect server at 192.0.2.100:5060, 192.0.2.11:5062, advertised as \
+             192.0.2.11:5062, draining\n\
+             dialogs: 1 early, 2 confirmed, 0 held; slots promised: 3\n\
+             counted: 2 call-taken, 7 request-in\n\
+             refused: 4 calls\n\
+             5 messages that the system did not send\n"
+        );
+        redirect.drained = true;
+        assert!(
+            redirect
+                .render()
+                .contains("drained: the last call has gone")
+        );
+    }
+}

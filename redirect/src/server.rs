@@ -173,6 +173,8 @@ pub(crate) struct Server {
     fresh: (SipKey, u64),
     /// Own Record-Route, by the number of the listener; the last is for streams.
     routes: Vec<String>,
+    /// What our Via begins with, likewise.
+    vias: Vec<String>,
     /// Empty between calls.
     events: Vec<table::Event>,
     via: String,
@@ -189,11 +191,13 @@ impl Server {
                 *listener
             }
         };
-        let addresses = settings.listeners.iter().map(own);
-        let addresses = addresses.chain([settings.advertise]);
-        let routes = addresses
-            .map(|address| format!("<sip:{};lr>", lb_sip::build::HostPort(address)))
-            .collect();
+        let addresses: Vec<SocketAddr> = settings.listeners.iter().map(own).collect();
+        let route = |address| format!("<sip:{};lr>", lb_sip::build::HostPort(address));
+        let vias = addresses.iter().map(|own| Branches::via("UDP", *own));
+        let vias = vias.chain([Branches::via("TCP", settings.advertise)]);
+        let vias = vias.collect();
+        let addresses = addresses.into_iter().chain([settings.advertise]);
+        let routes = addresses.map(route).collect();
         let capacity = (limits.calls as usize).saturating_mul(DIALOGS_PER_CALL);
         let key = |word: u64| siphash13(secret, &(seed ^ word).to_le_bytes());
         Self {
@@ -218,6 +222,7 @@ impl Server {
                 0,
             ),
             routes,
+            vias,
             events: Vec::new(),
             via: String::with_capacity(128),
             secret,
@@ -460,8 +465,11 @@ impl Server {
         address == self.settings.advertise || self.settings.listeners.contains(&address)
     }
 
-    /// The way to an address: the listener that is preferred if it is of the right family, or the
-    /// first that is.
+    /// The way to an address: the listener that is preferred if it is of the right family, or this
+    /// node's own, or the first that fits.
+    ///
+    /// Other nodes must not be sent to from the VIP: it is their own address, too, and a host drops what
+    /// claims to come from itself.
     fn way_to(&self, address: SocketAddr, preferred: Option<Way>) -> Option<Way> {
         let listeners = &self.settings.listeners;
         let fits = |listener: &SocketAddr| listener.is_ipv4() == address.is_ipv4();
@@ -470,7 +478,9 @@ impl Server {
         {
             return preferred;
         }
-        let number = listeners.iter().position(fits)?;
+        let own = |listener: &SocketAddr| *listener == self.settings.advertise && fits(listener);
+        let number = listeners.iter().position(own);
+        let number = number.or_else(|| listeners.iter().position(fits))?;
         Some(Way::Datagram(u8::try_from(number).ok()?))
     }
 
@@ -486,12 +496,7 @@ impl Server {
 
     /// Our Record-Route for a request that came by a way.
     fn own_route(&self, way: Way) -> &str {
-        let number = match way {
-            Way::Datagram(number) => usize::from(number),
-            Way::Stream(_) => self.routes.len() - 1,
-        };
-        let route = self.routes.get(number).or(self.routes.last());
-        route.map_or("", String::as_str)
+        for_way(&self.routes, way)
     }
 
     /// A number that nobody can guess and that was not used before.
@@ -500,6 +505,15 @@ impl Server {
         *count += 1;
         siphash13(*key, &count.to_le_bytes())
     }
+}
+
+/// One of the texts for each listener, of which the last is for streams.
+fn for_way(texts: &[String], way: Way) -> &str {
+    let text = match way {
+        Way::Datagram(number) => texts.get(usize::from(number)),
+        Way::Stream(_) => None,
+    };
+    text.or(texts.last()).map_or("", String::as_str)
 }
 
 /// What every step wants to know of a request.

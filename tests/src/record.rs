@@ -7,11 +7,13 @@
 //! [`Tape::dropped`].
 
 mod calls;
+mod ladder;
 mod packet_socket;
 mod recorder;
 mod sighting;
 
 pub use calls::{CallTrace, Calls, Visit};
+pub use ladder::Ladder;
 pub use packet_socket::{PacketSocket, Received};
 pub use recorder::{Recorder, Tape};
-pub use sighting::{BeaconSighting, CallHash, Kind, Sighting};
+pub use sighting::{BeaconSighting, CallHash, Kind, Sighting, Way};

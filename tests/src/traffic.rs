@@ -2,6 +2,7 @@
 
 mod baseline;
 mod ear;
+mod following;
 pub mod frame;
 mod kamailio;
 mod message;
@@ -12,6 +13,7 @@ mod voice;
 
 pub use baseline::{BaselineRun, clean_rate, measure as measure_baseline};
 pub use ear::{Ears, Heard};
+pub use following::MAX_REDIRECTS;
 pub use kamailio::{start as start_kamailio, start_registrar};
 pub use message::Call;
 pub use packets::{Client, Stream};

@@ -145,6 +145,10 @@ impl Judge {
     /// Makes `nodes` the ones to judge: those that send beacons. New ones start `Up`, with a hold
     /// time to be heard in; what is known of the others stays.
     pub fn configure(&mut self, now: Duration, nodes: &[u16]) {
+        if self.nodes.is_empty() {
+            // Nobody was to be heard until now.
+            self.last_heard = now;
+        }
         self.nodes.retain(|node, _| nodes.contains(node));
         for node in nodes {
             self.nodes.entry(*node).or_insert(Node {

@@ -40,9 +40,7 @@ impl<'a> NameAddr<'a> {
         let params = Params::new(behind);
         let fits = is_display_name(display)
             && !uri.is_empty()
-            && !uri
-                .iter()
-                .any(|byte| is_lws(*byte) || matches!(byte, 0 | b'<'))
+            && !has_odd_byte(uri)
             && params.are_well_formed();
         fits.then_some(Self {
             display,
@@ -69,6 +67,12 @@ impl<'a> NameAddr<'a> {
     pub fn uri(&self) -> Result<Uri<'a>, UriError> {
         Uri::parse(self.uri)
     }
+}
+
+/// Whether white space, NUL or `<` stands in a URI. Looks at all of it, many bytes at once.
+fn has_odd_byte(uri: &[u8]) -> bool {
+    let is_odd = |byte: u8| is_lws(byte) | (byte == 0) | (byte == b'<');
+    uri.iter().fold(false, |any, byte| any | is_odd(*byte))
 }
 
 fn is_display_name(name: &[u8]) -> bool {

@@ -1,9 +1,9 @@
 //! Changes to a message: what is not named stays as it is, byte by byte.
 
 use std::fmt::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::{Flaws, MAX_MESSAGE, Message, Name, StartSpan};
 use crate::headers::{HeaderError, Via};
@@ -136,7 +136,8 @@ impl<'m> Edit<'m> {
         if let Some((old, port)) = changes.rport.take() {
             let start = at(old);
             self.splice(start, start + old.len(), |text| {
-                write_text(text, format_args!("rport={port}"));
+                text.extend_from_slice(b"rport=");
+                write_decimal(text, port);
             });
         }
         if let Some((old, address)) = changes.received.take() {
@@ -147,9 +148,12 @@ impl<'m> Edit<'m> {
                     (end, end)
                 }
             };
-            let semicolon = if old.is_none() { ";" } else { "" };
             self.splice(start, end, |text| {
-                write_text(text, format_args!("{semicolon}received={address}"));
+                if old.is_none() {
+                    text.push(b';');
+                }
+                text.extend_from_slice(b"received=");
+                write_address(text, address);
             });
         }
         Ok(self)
@@ -163,7 +167,11 @@ impl<'m> Edit<'m> {
         match self.message.max_forwards()? {
             None => self.set(Name::MaxForwards, DEFAULT_MAX_FORWARDS.to_string()),
             Some(0) => Err(EditError::NoForwardsLeft),
-            Some(left) => self.set(Name::MaxForwards, (left - 1).to_string()),
+            Some(left) => {
+                let mut value = Vec::with_capacity(3);
+                write_decimal(&mut value, u16::from(left - 1));
+                self.set(Name::MaxForwards, value)
+            }
         }
     }
 
@@ -280,7 +288,13 @@ impl<'m> Edit<'m> {
         // What is put in goes before what is taken away at the same place.
         self.splices
             .sort_by_key(|splice| (splice.at, splice.until > splice.at));
-        let mut new = BytesMut::with_capacity(old.len() + self.text.len());
+        // Just what it takes, so that it need not be counted apart from its room.
+        let (mut taken, mut until) = (0, 0);
+        for splice in &self.splices {
+            taken += splice.until.saturating_sub(splice.at.max(until));
+            until = until.max(splice.until);
+        }
+        let mut new = Vec::with_capacity(old.len() - taken + self.text.len());
         let mut copied = 0;
         for splice in &self.splices {
             let text = &self.text[splice.text_from..splice.text_to];
@@ -288,14 +302,14 @@ impl<'m> Edit<'m> {
                 return Err(EditError::Overlap);
             }
             if splice.at > copied {
-                new.put_slice(&old[copied..splice.at]);
+                new.extend_from_slice(&old[copied..splice.at]);
             }
-            new.put_slice(text);
+            new.extend_from_slice(text);
             copied = copied.max(splice.at).max(splice.until);
         }
-        new.put_slice(&old[copied..]);
+        new.extend_from_slice(&old[copied..]);
         check_length(new.len())?;
-        Ok(new.freeze())
+        Ok(new.into())
     }
 
     /// Where the first header line starts.
@@ -354,7 +368,7 @@ pub(crate) struct Received<'a> {
     /// The parameter as written, if it is there, and the address to write.
     ///
     /// IPv6 without brackets, as the grammar has it (RFC 5118 §4.5).
-    pub(crate) received: Option<(Option<&'a [u8]>, std::net::IpAddr)>,
+    pub(crate) received: Option<(Option<&'a [u8]>, IpAddr)>,
 }
 
 impl<'a> Received<'a> {
@@ -384,6 +398,36 @@ pub(crate) fn offset_in(whole: &[u8], part: &[u8]) -> usize {
     let offset = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
     debug_assert!(offset + part.len() <= whole.len());
     offset.min(whole.len())
+}
+
+/// Appends a number. Formatting takes several times as long, and a proxy writes some for every message.
+fn write_decimal(text: &mut Vec<u8>, number: u16) {
+    let mut digits = [0; 5];
+    let (mut at, mut rest) = (digits.len(), number);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    text.extend_from_slice(&digits[at..]);
+}
+
+/// Appends an address.
+fn write_address(text: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            for (index, octet) in address.octets().into_iter().enumerate() {
+                if index > 0 {
+                    text.push(b'.');
+                }
+                write_decimal(text, octet.into());
+            }
+        }
+        IpAddr::V6(address) => write_text(text, format_args!("{address}")),
+    }
 }
 
 /// Appends formatted text.

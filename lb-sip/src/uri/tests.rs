@@ -130,3 +130,24 @@ fn equality_is_that_of_the_rfc() {
         );
     }
 }
+
+#[test]
+fn ipv4_is_read_as_the_standard_library_reads_it() {
+    for text in [
+        "192.0.2.1",
+        "0.0.0.0",
+        "255.255.255.255",
+        "256.0.0.1",
+        "1.2.3",
+        "1.2.3.4.5",
+        "1.2.3.",
+        "1..2.3",
+        "01.2.3.4",
+        "1.2.3.00",
+        "1.2.3.4a",
+        "18446744073709551617.0.0.1",
+    ] {
+        let expected: Option<std::net::Ipv4Addr> = text.parse().ok();
+        assert_eq!(super::v4_address(text.as_bytes()), expected, "{text}");
+    }
+}

@@ -133,8 +133,9 @@ pub(super) async fn serve(daemon: Daemon, render: Render) -> anyhow::Result<()> 
             _ = reloads.recv() => serving.reload(),
             _ = calibration.tick() => serving.calibrate(),
             Ok(()) = learnt.changed() => serving.hear_of_learnt(),
-            () = until(serving.replan_at) => serving.follow_learnt(),
+            // Before the next change, which may have waited for it.
             () = until(serving.drain_until) => serving.finish_drain(),
+            () = until(serving.replan_at) => serving.follow_learnt(),
             Ok(()) = own_changes.changed() => {
                 let own = own_changes.borrow_and_update().clone();
                 serving.take_own_addresses(own);

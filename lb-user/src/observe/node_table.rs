@@ -59,6 +59,8 @@ struct Row {
     calls_per_second: u32,
     epoch: u32,
     sequence: u32,
+    /// The key that its last beacon was under.
+    key_id: Option<u8>,
     beacons: u64,
     silent: bool,
     reachable: bool,
@@ -114,6 +116,7 @@ fn row(reading: &Reading, known: &Known, node: &NodeReading) -> Row {
         calls_per_second: status.calls_per_second,
         epoch: node.epoch(),
         sequence: node.sequence(),
+        key_id: (status.last_seen != 0).then_some(status.key_id),
         beacons: status.beacons,
         silent: node.is_silent(),
         reachable: is_reachable,
@@ -292,7 +295,9 @@ NODE  LIVENESS  ADMISSION     AGE  ACTIVE/OF  HEADROOM  EPOCH/SEQ  PACKETS  CALL
             (&busy["learnt"], &busy["held_down_ms"]),
             (&true.into(), &Value::Null)
         );
-        assert!(report["nodes"][3]["admission"].is_null());
+        assert_eq!(busy["key_id"], 1);
+        let silent = &report["nodes"][3];
+        assert!(silent["admission"].is_null() && silent["key_id"].is_null());
     }
 
     #[test]

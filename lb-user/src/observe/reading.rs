@@ -259,6 +259,7 @@ pub(super) mod tests {
                 capacity: 1_000,
                 active: 40,
                 headroom: 960,
+                key_id: 1,
                 admission: admission as u8,
                 ..NodeStatus::default()
             },

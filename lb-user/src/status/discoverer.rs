@@ -73,7 +73,10 @@ impl Discoverer {
     pub(super) fn look(&mut self, now: Duration) -> bool {
         match &mut self.learner {
             Some(learner) if now >= learner.next_look() => {
-                self.is_news |= learner.look(now);
+                for node in learner.look(now) {
+                    tracing::warn!(node, "silent for so long that it is forgotten");
+                    self.is_news = true;
+                }
                 true
             }
             Some(_) | None => false,

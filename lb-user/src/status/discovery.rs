@@ -156,22 +156,21 @@ impl Learner {
         self.looked + LOOK
     }
 
-    /// Adds up silence, and forgets whom it is too long of. Whether that changed what is learnt. To
-    /// be called with the sockets empty.
-    pub(super) fn look(&mut self, now: Duration) -> bool {
+    /// Adds up silence, and forgets those of whom it is too long; says whom. To be called with the
+    /// sockets empty.
+    pub(super) fn look(&mut self, now: Duration) -> Vec<u16> {
         // Who did not look did not listen either.
         let passed = now.saturating_sub(self.looked).min(LOOK * 2);
         self.looked = now;
         let counts = std::mem::take(&mut self.is_anybody_heard);
-        let before = self.nodes.len();
         for entry in self.nodes.values_mut() {
             if !std::mem::take(&mut entry.is_heard) && counts {
                 entry.silence += passed;
             }
         }
         let limit = self.discovery.forget_after;
-        self.nodes.retain(|_, entry| entry.silence <= limit);
-        self.nodes.len() != before
+        let forgotten = self.nodes.extract_if(.., |_, entry| entry.silence > limit);
+        forgotten.map(|(id, _)| id).collect()
     }
 
     /// Goes by another configuration: who is in it now is not learnt, and whose address is. Whether

@@ -96,7 +96,7 @@ impl Ear {
     /// Goes by another roster. Of nodes that stay, nothing is forgotten.
     pub(super) fn follow(&mut self, roster: &Roster) {
         let ids: Vec<u16> = roster.nodes.keys().copied().collect();
-        self.addresses.clone_from(&roster.nodes);
+        self.addresses = roster.places();
         self.map.configure(&ids);
         self.keys = roster.keys.clone();
         self.map.set_keys(roster.keys.beacons().to_vec());

@@ -239,12 +239,7 @@ impl Server {
                 Next::Unavailable { retry_after, .. } => self.refuse(offered, retry_after, out),
             };
         }
-        let has = |is_v4: bool| settings.listeners.iter().any(|own| own.is_ipv4() == is_v4);
-        let family = match (has(true), has(false)) {
-            (true, true) => Family::Any,
-            (true, false) => Family::V4,
-            (false, _) => Family::V6,
-        };
+        let family = Family::of(settings.advertise.ip());
         let next = hops.next(now, call, arrival, |visited| {
             choose_one(chooser, *world, visited, family)
         });
@@ -287,8 +282,7 @@ impl Server {
             edit.finish()
         };
         let bytes = change().map_err(|_: lb_sip::message::EditError| Count::NotChanged)?;
-        let preferred = Some(received.from.way);
-        let way = self.way_to(address, preferred).ok_or(Count::NoAddress)?;
+        let way = self.way_to(address, None).ok_or(Count::NoAddress)?;
         let to = Hop { way, address };
         self.counts.add(Count::Relayed);
         let fate = Fate::Relayed {
@@ -444,7 +438,6 @@ fn unavailable(
 enum Family {
     V4,
     V6,
-    Any,
 }
 
 impl Family {
@@ -468,7 +461,6 @@ fn address_of(
     match family {
         Family::V4 => v4,
         Family::V6 => v6,
-        Family::Any => v4.or(v6),
     }
 }
 

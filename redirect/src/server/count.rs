@@ -32,9 +32,9 @@ counters! {
     Response = "response",
     /// An empty datagram, or one of line ends: a keep-alive.
     KeepAlive = "keep-alive",
-    /// A new call that was taken.
+    /// A new call that was taken as it came.
     Taken = "call-taken",
-    /// One of them that another node had sent here.
+    /// A new call that was taken and that another node had sent here.
     TakenOffered = "call-taken-offered",
     /// A new call of the SIP server's own.
     Outgoing = "call-outgoing",

@@ -23,6 +23,8 @@ where
         Some(code) => Some(Status::new(code)?),
         None => None,
     };
+    // What may say where a side is or how long the session lasts (RFC 3261 §12.2, RFC 4028 §3).
+    let is_refresh = matches!(method, Method::Invite | Method::Update);
     let has_media = matches!(method, Method::Invite | Method::Ack | Method::Update);
     if method == Method::Invite {
         routes.extend(own_route);
@@ -37,11 +39,23 @@ where
         cseq: cseq.number,
         method,
         status,
-        contact: message.contact().ok().flatten().map(|contact| contact.uri),
+        contact: if is_refresh {
+            message.contact().ok().flatten().map(|contact| contact.uri)
+        } else {
+            None
+        },
         record_route: routes,
         media: if has_media { media(message) } else { None },
-        session_expires: message.session_expires().ok().flatten().map(session),
-        priority: priority(message),
+        session_expires: if is_refresh {
+            message.session_expires().ok().flatten().map(session)
+        } else {
+            None
+        },
+        priority: if method == Method::Invite {
+            priority(message)
+        } else {
+            Priority::Normal
+        },
     })
 }
 

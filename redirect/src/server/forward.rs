@@ -2,10 +2,9 @@
 //!
 //! The way of almost every message. It is parsed once, and copied once with its changes.
 
-use super::branch::Branches;
 use super::calls::{Entry, Residence};
 use super::count::Count;
-use super::{Hop, Output, Received, Server, Way, answer, facts, reply_to};
+use super::{Hop, Output, Received, Server, Way, answer, facts, for_way, reply_to};
 use lb_proto::admission::server::LONGEST_PAUSE;
 use lb_proto::call::Call;
 use lb_sip::dialog::table::Observed;
@@ -26,8 +25,7 @@ impl Server {
     ) -> Result<(), Count> {
         let entry = self.calls.get(received.call);
         let inner = entry.map_or(self.settings.server, |entry| entry.inner);
-        let preferred = (inner != self.settings.server).then_some(received.from.way);
-        let way = self.way_to(inner, preferred).ok_or(Count::NoAddress)?;
+        let way = self.way_to(inner, None).ok_or(Count::NoAddress)?;
         let to = Hop {
             way,
             address: inner,
@@ -150,20 +148,14 @@ impl Server {
         to: Hop,
     ) -> Result<Output, Count> {
         let from = received.from;
-        let sent_by = self.own_address(to.way);
-        let transport = match to.way {
-            Way::Datagram(_) => "UDP",
-            Way::Stream(_) => "TCP",
-        };
-        let Self { branches, via, .. } = self;
-        Branches::write_via(
+        let Self {
             branches,
             via,
-            received.transaction,
-            from.way,
-            transport,
-            sent_by,
-        );
+            vias,
+            ..
+        } = self;
+        let begin = for_way(vias, to.way);
+        branches.write_via(via, begin, received.transaction, from.way);
         let begins_dialog = received.is_new
             && matches!(
                 message.method(),

@@ -1,5 +1,7 @@
 //! What is noted of a message or a beacon.
 
+use std::net::{IpAddr, SocketAddr};
+
 use lb_common::Admission;
 use lb_common::beacon::{BEACON_LEN, Beacon};
 use lb_common::packet::{self, Datagram};
@@ -53,6 +55,19 @@ pub struct Sighting {
     pub cseq: u32,
     /// The VLAN that it came by.
     pub vlan: Option<u16>,
+    /// The way it came.
+    pub way: Way,
+}
+
+/// From whom to whom a message went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// The link address of the machine that sent the frame: the load balancer's, if that steered it.
+    pub sender: [u8; 6],
+    /// Whom it says it is from.
+    pub source: SocketAddr,
+    /// Whom it is for: an address of the machine that took it, or the VIP.
+    pub destination: SocketAddr,
 }
 
 impl Sighting {
@@ -110,7 +125,27 @@ pub(super) fn note(frame: Received<'_>) -> Noted {
             admission: beacon.admission,
         });
     }
-    sighting(frame, payload).map_or(Noted::Other, Noted::Sip)
+    let way = way(frame.bytes, &datagram);
+    way.and_then(|way| sighting(frame, payload, way))
+        .map_or(Noted::Other, Noted::Sip)
+}
+
+/// From whom to whom a datagram goes.
+fn way(frame: &[u8], datagram: &Datagram) -> Option<Way> {
+    let ip = frame.get(datagram.ip as usize..)?;
+    let source = if datagram.destination.is_mapped() {
+        IpAddr::from(*ip.get(12..)?.first_chunk::<4>()?)
+    } else {
+        IpAddr::from(*ip.get(8..)?.first_chunk::<16>()?)
+    };
+    let udp = frame.get((datagram.payload as usize).checked_sub(8)?..)?;
+    let source_port = u16::from_be_bytes(*udp.first_chunk()?);
+    let destination = IpAddr::from(datagram.destination);
+    Some(Way {
+        sender: *frame.get(6..)?.first_chunk()?,
+        source: SocketAddr::new(source, source_port),
+        destination: SocketAddr::new(destination, u16::from_be(datagram.port_be)),
+    })
 }
 
 fn payload<'a>(frame: &'a [u8], datagram: &Datagram) -> Option<&'a [u8]> {
@@ -118,7 +153,7 @@ fn payload<'a>(frame: &'a [u8], datagram: &Datagram) -> Option<&'a [u8]> {
     frame.get(start..start + datagram.payload_len as usize)
 }
 
-fn sighting(frame: Received<'_>, message: &[u8]) -> Option<Sighting> {
+fn sighting(frame: Received<'_>, message: &[u8], way: Way) -> Option<Sighting> {
     let call = match sip::find_call_id(message, 0, Budget::WHOLE) {
         Ok(at) => CallHash(CallKey::read(message, at, HASH_KEY).ok()?.hash),
         Err(_) => CallHash(siphash13(
@@ -147,6 +182,7 @@ fn sighting(frame: Received<'_>, message: &[u8]) -> Option<Sighting> {
         kind,
         cseq,
         vlan: frame.vlan,
+        way,
     })
 }
 
@@ -176,6 +212,11 @@ mod tests {
                 time_ns: 1,
             },
             message,
+            Way {
+                sender: [2; 6],
+                source: ([192, 0, 2, 1], 5060).into(),
+                destination: ([192, 0, 2, 10], 5060).into(),
+            },
         )
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::following;
 use super::server::unbracketed;
 use crate::lab::{Lab, Process, Signal};
 
@@ -56,8 +57,20 @@ impl Switch {
     /// # Errors
     /// SIPp is not installed.
     pub fn start(lab: &Lab, name: &str, load: &CallLoad) -> Result<Self> {
-        let scenario = lab.directory().join("switch.xml");
-        fs::write(&scenario, SCENARIO).context("cannot write SIPp's scenario")?;
+        Self::play(lab, name, load, SCENARIO)
+    }
+
+    /// Starts calling as a switch that follows 302. A call that is refused with 503 has succeeded, too.
+    ///
+    /// # Errors
+    /// SIPp is not installed.
+    pub fn start_following(lab: &Lab, name: &str, load: &CallLoad) -> Result<Self> {
+        Self::play(lab, name, load, &following::scenario())
+    }
+
+    fn play(lab: &Lab, name: &str, load: &CallLoad, text: &str) -> Result<Self> {
+        let scenario = lab.directory().join(format!("{name}.xml"));
+        fs::write(&scenario, text).context("cannot write SIPp's scenario")?;
         let statistics = lab.directory().join(format!("{name}.csv"));
         let local: IpAddr = lab.switch.address(load.target.ip());
         let mut command = lab.switch.namespace.command("sipp");

@@ -1,4 +1,5 @@
 //! Calls through the load balancer and real redirect servers, to SIP servers behind these.
 
+mod offers;
 mod service;
 mod through;

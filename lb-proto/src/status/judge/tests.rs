@@ -159,6 +159,16 @@ fn when_all_fall_silent_nobody_is_down() {
     );
 }
 
+/// The first node that there is comes long after the judge: its plane is not broken for that.
+#[test]
+fn who_had_nobody_to_hear_has_missed_nobody() {
+    let mut judge = judge(&[]);
+    assert_eq!(pass(&mut judge, Duration::ZERO, HOLD * 9, &[]), []);
+    judge.configure(HOLD * 9, &[1]);
+    let later = pass(&mut judge, HOLD * 9, HOLD * 20, &[]);
+    assert_eq!(later, [(HOLD * 10, Action::PlaneBroken)]);
+}
+
 #[test]
 fn a_stalled_receiver_judges_nobody_for_a_period() {
     let mut judge = judge(&[1, 2]);

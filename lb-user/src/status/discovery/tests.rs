@@ -54,17 +54,17 @@ fn hear(learner: &mut Learner, node: u16, at: IpAddr) -> Result<bool, NotLearnt>
     learner.heard(&beacon(node, Some(at), None), at, &reserved())
 }
 
-/// Looks as often as it should, `times` times; `heard` is heard before each.
-fn look(learner: &mut Learner, times: u32, heard: &[u16]) -> bool {
-    let mut is_changed = false;
+/// Looks as often as it should, `times` times; `heard` is heard before each. Who is forgotten.
+fn look(learner: &mut Learner, times: u32, heard: &[u16]) -> Vec<u16> {
+    let mut forgotten = Vec::new();
     for _ in 0..times {
         for node in heard {
             let at = ip(*node as u8);
             let _ = learner.heard(&beacon(*node, Some(at), None), at, &reserved());
         }
-        is_changed |= learner.look(learner.next_look());
+        forgotten.extend(learner.look(learner.next_look()));
     }
-    is_changed
+    forgotten
 }
 
 #[test]
@@ -130,13 +130,12 @@ fn who_is_silent_while_others_are_heard_is_forgotten() {
     let looks = (FORGET.as_secs() / LOOK.as_secs()) as u32;
     let mut learner = learner(255, &Learnt::from([(7, Some(ip(7))), (9, None)]));
     // Nobody is heard: an outage, however long.
-    assert!(!look(&mut learner, 10 * looks, &[]));
-    assert!(!look(&mut learner, looks, &[1, 7]));
-    assert!(look(&mut learner, 1, &[1, 7]));
+    assert!(look(&mut learner, 10 * looks, &[]).is_empty());
+    assert!(look(&mut learner, looks, &[1, 7]).is_empty());
+    assert_eq!(look(&mut learner, 1, &[1, 7]), [9]);
     assert_eq!(learner.learnt(), Learnt::from([(7, Some(ip(7)))]));
-    // The first look after the last beacon still counts it as heard.
-    assert!(!look(&mut learner, looks, &[1]));
-    assert!(look(&mut learner, 1, &[1]));
+    assert!(look(&mut learner, looks, &[1]).is_empty());
+    assert_eq!(look(&mut learner, 1, &[1]), [7]);
     assert!(learner.learnt().is_empty());
 }
 
@@ -145,7 +144,7 @@ fn who_is_silent_while_others_are_heard_is_forgotten() {
 fn a_stall_makes_nobody_forgotten() {
     let mut learner = learner(255, &Learnt::from([(7, Some(ip(7)))]));
     assert_eq!(hear(&mut learner, 1, ip(1)), Ok(false));
-    assert!(!learner.look(Duration::from_secs(3_600)));
+    assert!(learner.look(Duration::from_secs(3_600)).is_empty());
 }
 
 #[test]
