@@ -14,6 +14,7 @@ mod voice;
 pub use baseline::{BaselineRun, clean_rate, measure as measure_baseline};
 pub use ear::{Ears, Heard};
 pub use following::MAX_REDIRECTS;
+pub(crate) use kamailio::start_with as start_kamailio_with;
 pub use kamailio::{start as start_kamailio, start_registrar};
 pub use message::Call;
 pub use packets::{Client, Stream};

@@ -19,7 +19,7 @@ const REGISTRAR: &str = include_str!("../../scenarios/registrar.cfg");
 /// Kamailio is not installed, or ends at once.
 pub fn start(lab: &Lab, node: &Host, name: &str, listen: SocketAddr) -> Result<Process> {
     let configuration = ANSWERING.replace("@LISTEN@", &listen.to_string());
-    start_with(lab, node, name, listen, &configuration)
+    start_with(lab, node, name, listen, &configuration, &[])
 }
 
 /// Starts Kamailio as a registrar and stateful proxy at `listen`, which knows `service` to be one of
@@ -36,16 +36,17 @@ pub fn start_registrar(
 ) -> Result<Process> {
     let configuration = REGISTRAR.replace("@LISTEN@", &listen.to_string());
     let configuration = configuration.replace("@SERVICE@", service);
-    start_with(lab, node, name, listen, &configuration)
+    start_with(lab, node, name, listen, &configuration, &[])
 }
 
-/// The same with any configuration, which has it listen at `listen`.
+/// The same with any configuration, which has it listen at `listen`, and with more arguments.
 pub(crate) fn start_with(
     lab: &Lab,
     node: &Host,
     name: &str,
     listen: SocketAddr,
     configuration: &str,
+    arguments: &[&str],
 ) -> Result<Process> {
     let directory = lab.directory().join(format!("{name}-run"));
     fs::create_dir_all(&directory).context("cannot make Kamailio's directory")?;
@@ -67,7 +68,7 @@ pub(crate) fn start_with(
         .arg(&directory)
         .arg("-w")
         .arg(&directory);
-    command.arg("-f").arg(&file);
+    command.arg("-f").arg(&file).args(arguments);
     let mut process = Process::start(lab, name, command)?;
     wait_for_listener(node, &mut process, listen)?;
     Ok(process)
