@@ -30,6 +30,5 @@ pub use host::Host;
 pub use namespace::Namespace;
 pub use pass::PassProgram;
 pub use process::{Process, Signal, eventually, wait_until};
-pub(crate) use sys::cpus;
-pub use sys::{Scheduling, realtime_ns, run_on_cpu};
+pub use sys::{Scheduling, cpus, realtime_ns, run_on_cpu};
 pub use topology::{Arms, Lab, Plan};

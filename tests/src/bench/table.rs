@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// One row. `net_ns` or `frames_per_s` is the median once more, under the name of its unit.
+/// One row. `net_ns`, `frames_per_s` or `ratio` is the median once more, under the name of its unit.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     /// What was measured.
@@ -13,9 +13,12 @@ pub struct Row {
     /// Nanoseconds of CPU time a packet, for the floors themselves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub floor_ns: Option<f64>,
-    /// Frames a second through one core.
+    /// Frames or messages a second through one core.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frames_per_s: Option<f64>,
+    /// How many times as many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<f64>,
     /// The median of the runs.
     pub median: f64,
     /// The least.
@@ -33,8 +36,10 @@ pub enum Unit {
     NetNs,
     /// Nanoseconds of a floor.
     FloorNs,
-    /// Frames a second.
+    /// Frames or messages a second.
     FramesPerSecond,
+    /// One rate over another.
+    Ratio,
 }
 
 impl Row {
@@ -50,6 +55,7 @@ impl Row {
             net_ns: in_unit(Unit::NetNs),
             floor_ns: in_unit(Unit::FloorNs),
             frames_per_s: in_unit(Unit::FramesPerSecond),
+            ratio: in_unit(Unit::Ratio),
             median,
             min: at(0),
             max: at(sorted.len().saturating_sub(1)),
@@ -66,7 +72,11 @@ pub fn print(heading: &str, rows: &[Row]) {
         "", "median", "min", "max", "runs"
     );
     for row in rows {
-        let digits = if row.frames_per_s.is_some() { 0 } else { 1 };
+        let digits = match (row.frames_per_s, row.ratio) {
+            (Some(_), _) => 0,
+            (_, Some(_)) => 2,
+            _ => 1,
+        };
         println!(
             "  {:<36} {:>12.digits$} {:>12.digits$} {:>12.digits$} {:>5}",
             row.name, row.median, row.min, row.max, row.runs

@@ -114,8 +114,8 @@ pub fn run_on_cpu(cpu: usize, wanted: Scheduling) -> io::Result<Scheduling> {
     Ok(Scheduling::Ordinary)
 }
 
-/// CPUs that this process may use.
-pub(crate) fn cpus() -> Vec<usize> {
+/// CPUs that the calling thread may use.
+pub fn cpus() -> Vec<usize> {
     // SAFETY: all-zero is an empty set of CPUs.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: 0 means the calling thread; the kernel writes at most as many bytes as said.
