@@ -85,7 +85,7 @@ fn claim_five_message_by_message() {
             "node 2 -> switch: 302",
             "switch -> node 1: ACK",
             "switch -> node 2: INVITE",
-            "VIP -> server 2: INVITE",
+            "node 2 -> server 2: INVITE",
             "server 2 -> node 2: 200",
             "node 2 -> switch: 200",
         ]
