@@ -393,18 +393,36 @@ impl Server {
         }
         match message.method() {
             Some(Method::Invite) if is_new => self.invite(world, received, &via, message, out),
-            Some(Method::Ack | Method::Cancel) if self.is_ours(world.now, transaction) => {
-                self.after_own_answer(from, message, out)
+            Some(Method::Ack | Method::Cancel) => {
+                self.after_invite(world.now, received, message, out)
             }
             _ => self.forward_in(world.now, received, message, None, out),
         }
     }
 
-    /// Whether the INVITE of this transaction was answered by this node, or relayed.
-    fn is_ours(&mut self, now: Duration, transaction: Transaction) -> bool {
-        match self.fates.get(now, transaction) {
-            Some(Fate::Answered { .. } | Fate::Relayed { .. }) => true,
-            Some(Fate::Forwarded | Fate::Proxied { .. }) | None => false,
+    /// An ACK or CANCEL goes where its INVITE went, with the same Request-URI (§9.1, §17.1.1.3). The ACK
+    /// of a 2xx is no part of its transaction, and goes where the call is.
+    fn after_invite(
+        &mut self,
+        now: Duration,
+        received: Received,
+        message: &Message,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Count> {
+        match self.fates.get(now, received.transaction) {
+            Some(Fate::Answered { .. } | Fate::Relayed { .. }) => {
+                self.after_own_answer(received.from, message, out)
+            }
+            Some(Fate::Proxied { to, bytes }) => {
+                let (to, invite) = (*to, Message::from_datagram(bytes.clone()));
+                let uri = invite.as_ref().ok().and_then(Message::request_uri);
+                self.forward_to(now, received, message, uri, to, out)
+            }
+            Some(Fate::Forwarded) => {
+                let uri = message.request_uri().and_then(target::restored);
+                self.forward_in(now, received, message, uri.as_deref(), out)
+            }
+            None => self.forward_in(now, received, message, None, out),
         }
     }
 
@@ -492,6 +510,21 @@ impl Server {
         };
         let listener = listener.filter(|listener| !listener.ip().is_unspecified());
         listener.unwrap_or(self.settings.advertise)
+    }
+
+    /// Our Record-Route for a request: by where it came, so that the rest of the call comes there too.
+    ///
+    /// A call that is proxied to another node gets this node's own address: the other node has the VIP
+    /// as well, and would take a route by the VIP for its own.
+    fn route_of(&self, received: Received) -> &str {
+        let entry = self.calls.get(received.call);
+        let is_proxied =
+            entry.is_some_and(|entry| !entry.is_outgoing && entry.inner != self.settings.server);
+        if is_proxied {
+            self.routes.last().map_or("", String::as_str)
+        } else {
+            self.own_route(received.from.way)
+        }
     }
 
     /// Our Record-Route for a request that came by a way.

@@ -24,12 +24,28 @@ impl Server {
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
         let entry = self.calls.get(received.call);
-        let inner = entry.map_or(self.settings.server, |entry| entry.inner);
-        let way = self.way_to(inner, None).ok_or(Count::NoAddress)?;
-        let to = Hop {
-            way,
-            address: inner,
-        };
+        let address = entry.map_or(self.settings.server, |entry| entry.inner);
+        let way = self.way_to(address, None).ok_or(Count::NoAddress)?;
+        self.forward_to(
+            now,
+            received,
+            message,
+            request_uri,
+            Hop { way, address },
+            out,
+        )
+    }
+
+    /// The same, when it is known where to.
+    pub(super) fn forward_to(
+        &mut self,
+        now: Duration,
+        received: Received,
+        message: &Message,
+        request_uri: Option<&[u8]>,
+        to: Hop,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Count> {
         let observed = self.observe_request(now, received, message);
         if observed == Observed::Full {
             self.settle(now, out);
@@ -171,7 +187,7 @@ impl Server {
                 edit.pop(Name::Route, own_routes);
             }
             if begins_dialog {
-                edit.push(Name::RecordRoute, self.own_route(from.way))?;
+                edit.push(Name::RecordRoute, self.route_of(received))?;
             }
             if let Some(uri) = request_uri {
                 edit.set_request_uri(uri)?;
@@ -230,7 +246,7 @@ impl Server {
             return Observed::Unknown;
         }
         let begins_call = received.is_new && message.method() == Some(Method::Invite);
-        let own_route = begins_call.then(|| self.own_route(received.from.way).to_owned());
+        let own_route = begins_call.then(|| self.route_of(received).to_owned());
         let mut routes = Vec::new();
         match facts::of(
             message,
