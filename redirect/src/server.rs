@@ -386,6 +386,7 @@ impl Server {
             from,
             call,
             transaction,
+            reply: answer_to(&via, from),
             is_new,
         };
         if self.is_inside(&received) {
@@ -555,6 +556,8 @@ struct Received {
     from: Hop,
     call: Call,
     transaction: Transaction,
+    /// Where its answer goes.
+    reply: Hop,
     /// It has no To tag.
     is_new: bool,
 }

@@ -16,7 +16,7 @@ use super::branch::{Transaction, reply_to};
 use super::calls::{Entry, Residence};
 use super::count::Count;
 use super::fates::Fate;
-use super::{Hop, Mode, Output, Overflow, Received, Server, Way, World, answer_to, target};
+use super::{Hop, Mode, Output, Overflow, Received, Server, Way, World, target};
 use bytes::Bytes;
 use lb_common::choose::Liveness;
 use lb_proto::admission::decide::Refusal;
@@ -115,7 +115,7 @@ impl Server {
                 let offered = Offered {
                     received,
                     message,
-                    reply: answer_to(via, from),
+                    reply: received.reply,
                     source: Some(from.address),
                     world,
                 };

@@ -4,7 +4,7 @@
 
 use super::calls::{Entry, Residence};
 use super::count::Count;
-use super::{Hop, Output, Received, Server, Way, answer, facts, for_way, reply_to};
+use super::{Hop, Output, Received, Server, Way, answer, facts, for_way};
 use lb_proto::admission::server::LONGEST_PAUSE;
 use lb_proto::call::Call;
 use lb_sip::dialog::table::Observed;
@@ -119,12 +119,11 @@ impl Server {
         let (Some(Ok(own)), Some(Ok(next))) = (vias.next(), vias.next()) else {
             return Err(Count::Invalid);
         };
-        let way = self.branches.way_back(&own, &next, message);
-        let way = way.ok_or(Count::Foreign)?;
-        let to = reply_to(&next, way).ok_or(Count::NoAddress)?;
+        let to = self.branches.way_back(&own, &next, message);
+        let to = to.ok_or(Count::Foreign)?;
         let mut edit = message.edit();
         edit.pop(Name::Via, 1);
-        if matches!(way, Way::Stream(_)) && message.header(Name::ContentLength).is_none() {
+        if matches!(to.way, Way::Stream(_)) && message.header(Name::ContentLength).is_none() {
             // What UDP may leave out, a stream may not (§18.3).
             let length = message.body().len().to_string();
             edit.add(Name::ContentLength, length)
@@ -171,7 +170,7 @@ impl Server {
             ..
         } = self;
         let begin = for_way(vias, to.way);
-        branches.write_via(via, begin, received.transaction, from.way);
+        branches.write_via(via, begin, received.transaction, received.reply);
         let begins_dialog = received.is_new
             && matches!(
                 message.method(),

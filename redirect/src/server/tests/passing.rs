@@ -172,13 +172,16 @@ fn responses_to_nothing_are_dropped() {
         ok.replace("u0;rport", "t1;rport"),
         ok.replace("z9hG4bKpm", "z9hG4bKxx"),
         ok.replace("198.51.100.1:5060;branch", "203.0.113.9:5060;branch"),
+        // To somebody else, or to another port.
+        ok.replace("received=198.51.100.1", "received=203.0.113.9"),
+        ok.replace("rport=5060", "rport=53"),
     ];
     for forged in forgeries {
         assert_ne!(forged, ok);
         scene.deliver(1, vip(), server_of(1), forged.as_bytes());
         assert!(scene.take().is_empty(), "{forged}");
     }
-    assert_eq!(scene.count(1, Count::Foreign), 6);
+    assert_eq!(scene.count(1, Count::Foreign), 8);
     scene.deliver(1, vip(), server_of(1), ok.as_bytes());
     assert_eq!(scene.one().status(), 200);
 }
