@@ -37,7 +37,7 @@ pub(crate) mod target;
 mod tests;
 
 use asking::Asking;
-use branch::{Branches, Transaction, reply_to};
+use branch::{Branches, Transaction};
 use bytes::Bytes;
 use calls::Calls;
 use count::{Count, Counts};
