@@ -17,6 +17,8 @@ use std::time::Duration;
 /// Calls hung up at a time when the time to drain is over: a BYE to each side is then sent for some
 /// hundred calls, and for the next a moment later.
 const HANG_UP_AT_ONCE: usize = 200;
+/// Calls looked at for that, at a time: those that ring or cannot be hung up are passed over.
+const LOOK_AT_ONCE: usize = 2_000;
 /// That moment.
 const NEXT_HANG_UP: Duration = Duration::from_millis(100);
 
@@ -25,6 +27,8 @@ const NEXT_HANG_UP: Duration = Duration::from_millis(100);
 pub(super) struct Drain {
     /// When calls that are left are hung up next, if they are to be.
     hang_up: Option<Duration>,
+    /// The call behind which the next ones are looked for, from the first when there is none.
+    after: Option<Cursor>,
     /// It was said that the last call has gone.
     is_said: bool,
 }
@@ -69,6 +73,7 @@ impl Server {
         let is_said = self.drain.as_ref().is_some_and(|drain| drain.is_said);
         self.drain = Some(Drain {
             hang_up: deadline.map(|after| now + after),
+            after: None,
             is_said,
         });
         self.say_if_drained(out);
@@ -200,7 +205,7 @@ impl Server {
     }
 
     /// Hangs up what is left when the time to drain is over. Calls that ring are left to be answered
-    /// or refused, and come next.
+    /// or refused, and come in a later round, as do all for whose BYEs there is no room now.
     pub(super) fn drain_on(&mut self, now: Duration, out: &mut Vec<Output>) {
         let Some(drain) = self.drain.as_mut() else {
             return;
@@ -209,38 +214,51 @@ impl Server {
             return;
         }
         drain.hang_up = (!drain.is_said).then_some(now + NEXT_HANG_UP);
-        let mut after = None;
+        let mut after = drain.after;
         let mut left = HANG_UP_AT_ONCE;
-        loop {
+        'round: for _ in 0..LOOK_AT_ONCE / HANG_UP_AT_ONCE {
             let page = self.dialogs.page(after, HANG_UP_AT_ONCE);
-            let is_answered = |dialog: &Dialog| dialog.state() != State::Early;
-            let answered = page
-                .dialogs
-                .iter()
-                .filter(|(_, dialog)| is_answered(dialog));
-            let ids: Vec<DialogId> = answered.map(|(id, _)| *id).take(left).collect();
-            (after, left) = (page.next, left - ids.len());
+            let ids: Vec<DialogId> = page.dialogs.iter().map(|(id, _)| *id).collect();
+            let next = page.next;
             for id in ids {
-                self.hang_up(now, id, out);
+                // What is left of this page is looked at again.
+                if left == 0 || self.asking.room() < Side::BOTH.len() {
+                    break 'round;
+                }
+                left -= usize::from(self.hang_up(now, id, out));
             }
-            if after.is_none() || left == 0 {
-                return;
+            after = next;
+            if after.is_none() {
+                break;
             }
+        }
+        if let Some(drain) = self.drain.as_mut() {
+            drain.after = after;
         }
     }
 
-    /// Ends a call: a BYE to each side.
-    fn hang_up(&mut self, now: Duration, id: DialogId, out: &mut Vec<Output>) {
-        let Some(call) = self.dialogs.get(id).map(|dialog| self.call_of(dialog)) else {
-            return;
+    /// Ends a call: a BYE to each side. Whether it is hung up: one that rings, or whose sides cannot
+    /// be told, stays until it ends by itself.
+    fn hang_up(&mut self, now: Duration, id: DialogId, out: &mut Vec<Output>) -> bool {
+        let Some(dialog) = self.dialogs.get(id) else {
+            return false;
         };
-        // One whose sides cannot be told stays until it ends by itself.
-        if let Ok(byes) = self.dialogs.hang_up(now, id, &mut self.events) {
-            for (side, bye) in Side::BOTH.into_iter().zip(byes) {
-                self.send_own(now, call, side, &bye, Method::Bye, None, out);
-            }
+        let call = self.call_of(dialog);
+        let has_way = |side: &Side| {
+            let (entry, bye) = (self.calls.get(call), dialog.question(*side));
+            let way = |(entry, bye)| self.way_of_own(entry, *side, &bye);
+            entry.zip(bye).and_then(way).is_some()
+        };
+        if dialog.state() == State::Early || !Side::BOTH.iter().any(has_way) {
+            return false;
+        }
+        let byes = self.dialogs.hang_up(now, id, &mut self.events);
+        let is_hung_up = byes.is_ok();
+        for (side, bye) in Side::BOTH.into_iter().zip(byes.into_iter().flatten()) {
+            self.send_own(now, call, side, &bye, Method::Bye, None, out);
         }
         self.settle(now, out);
+        is_hung_up
     }
 
     fn ask(&mut self, now: Duration, id: DialogId, side: Side, out: &mut Vec<Output>) {

@@ -101,3 +101,58 @@ fn what_is_left_at_the_deadline_is_hung_up_on_both_sides() {
     assert_eq!(byes.len(), 2);
     assert_eq!(scene.drained, [1]);
 }
+
+/// All that hear a BYE answer it; whom it went to.
+fn answer_byes(scene: &mut Scene) -> Vec<(String, SocketAddr)> {
+    let byes = scene.take();
+    for bye in &byes {
+        assert_eq!(bye.method(), Some(Method::Bye));
+        let ok = ResponseBuilder::new(&bye.message, 200)
+            .finish()
+            .expect("an answer");
+        scene.deliver(1, vip(), bye.at, &ok);
+    }
+    byes.iter()
+        .map(|bye| (bye.header(Name::CallId), bye.at))
+        .collect()
+}
+
+#[test]
+fn no_bye_is_lost_when_more_calls_are_left_than_can_be_hung_up_at_once() {
+    const CALLS: usize = 4_500;
+    let mut scene = Scene::new(1, CALLS as u32);
+    for call in 0..CALLS {
+        answered(&mut scene, 1, &format!("c{call}"));
+    }
+    drain(&mut scene, 1, Some(Duration::from_secs(1)));
+    let mut whom = std::collections::BTreeSet::new();
+    scene.pass(Duration::from_secs(1));
+    for _ in 0..100 {
+        whom.extend(answer_byes(&mut scene));
+        scene.pass(Duration::from_millis(100));
+    }
+    assert_eq!(whom.len(), 2 * CALLS, "each side of each call was told");
+    assert_eq!(scene.count(1, Count::AskFailed), 0);
+    assert_eq!(scene.drained, [1]);
+}
+
+#[test]
+fn calls_that_cannot_be_hung_up_keep_nothing_from_the_others() {
+    let mut scene = Scene::new(1, 1_000);
+    let contact = "Contact: <sip:alice@198.51.100.1:5060>\r\n";
+    for call in 0..450 {
+        // Nobody knows where a BYE to this caller would go.
+        let invite = invite(&format!("mute{call}")).replace(contact, "");
+        scene.by_vip(1, &invite);
+        let arrived = scene.one();
+        scene.answer(&arrived, 200);
+        assert_eq!(scene.one().status(), 200);
+    }
+    answered(&mut scene, 1, "last");
+    drain(&mut scene, 1, Some(Duration::from_secs(1)));
+    scene.pass(Duration::from_secs(1));
+    let whom = answer_byes(&mut scene);
+    let last = |at| ("last".to_owned(), at);
+    assert_eq!(whom, [last(switch()), last(server_of(1))]);
+    assert!(scene.drained.is_empty(), "the others are left to end");
+}
