@@ -354,6 +354,7 @@ impl Server {
         self.drain_on(now, out);
         // Leases that are over are forgotten when somebody looks.
         self.gate.facts(now);
+        self.say_if_drained(now, out);
     }
 
     /// The load balancers know that the call lives here.

@@ -21,6 +21,8 @@ const HANG_UP_AT_ONCE: usize = 200;
 const LOOK_AT_ONCE: usize = 2_000;
 /// That moment.
 const NEXT_HANG_UP: Duration = Duration::from_millis(100);
+/// How often it is looked whether the calls that were promised a slot still may come.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The node is being emptied.
 #[derive(Debug)]
@@ -29,13 +31,17 @@ pub(super) struct Drain {
     hang_up: Option<Duration>,
     /// The call behind which the next ones are looked for, from the first when there is none.
     after: Option<Cursor>,
-    /// It was said that the last call has gone.
+    /// When the time to drain is over, if it ever is.
+    deadline: Option<Duration>,
+    /// There is no call, but slots are promised to some that may come: when to look again.
+    look: Option<Duration>,
+    /// It was said that the last call has gone, and none has come since.
     is_said: bool,
 }
 
 impl Drain {
     pub(super) fn next_timeout(&self) -> Option<Duration> {
-        self.hang_up
+        [self.hang_up, self.look].into_iter().flatten().min()
     }
 }
 
@@ -71,12 +77,15 @@ impl Server {
     ) {
         self.gate.set_draining(true);
         let is_said = self.drain.as_ref().is_some_and(|drain| drain.is_said);
+        let deadline = deadline.map(|after| now + after);
         self.drain = Some(Drain {
-            hang_up: deadline.map(|after| now + after),
+            hang_up: deadline,
             after: None,
+            deadline,
+            look: None,
             is_said,
         });
-        self.say_if_drained(out);
+        self.say_if_drained(now, out);
     }
 
     /// Takes calls again.
@@ -144,12 +153,15 @@ impl Server {
             let mut events = std::mem::take(&mut self.events);
             for event in events.drain(..) {
                 match event {
-                    Event::State { id, from: None, .. } => self.count_live(id, 1, out),
+                    Event::State { id, from: None, .. } => {
+                        self.call_comes();
+                        self.count_live(now, id, 1, out);
+                    }
                     Event::State {
                         id,
                         to: State::Ended,
                         ..
-                    } => self.count_live(id, -1, out),
+                    } => self.count_live(now, id, -1, out),
                     Event::State { .. } => {}
                     Event::Ask { id, side } => self.ask(now, id, side, out),
                 }
@@ -162,14 +174,14 @@ impl Server {
         }
     }
 
-    fn count_live(&mut self, id: DialogId, by: i32, out: &mut Vec<Output>) {
+    fn count_live(&mut self, now: Duration, id: DialogId, by: i32, out: &mut Vec<Output>) {
         let Some(call) = self.dialogs.get(id).map(|dialog| self.call_of(dialog)) else {
             return;
         };
         if let Some(entry) = self.calls.get_mut(call) {
             entry.live = entry.live.saturating_add_signed(by);
             if entry.live == 0 {
-                self.end(call, out);
+                self.end(now, call, out);
             }
         }
     }
@@ -179,28 +191,42 @@ impl Server {
     pub(super) fn forget_if_over(&mut self, now: Duration, call: Call, out: &mut Vec<Output>) {
         self.settle(now, out);
         if self.calls.get(call).is_some_and(|entry| entry.live == 0) {
-            self.end(call, out);
+            self.end(now, call, out);
         } else if self.calls.get(call).is_none() {
             self.gate.end(call);
+            self.say_if_drained(now, out);
         }
     }
 
-    fn end(&mut self, call: Call, out: &mut Vec<Output>) {
+    fn end(&mut self, now: Duration, call: Call, out: &mut Vec<Output>) {
         for (to, bytes) in self.calls.end(call) {
             out.push(Output::Send { to, bytes });
         }
         self.gate.end(call);
-        self.say_if_drained(out);
+        self.say_if_drained(now, out);
     }
 
-    fn say_if_drained(&mut self, out: &mut Vec<Output>) {
-        let is_empty = self.gate.slots().taken() == 0 && self.dialogs.calls() == 0;
-        if let Some(drain) = &mut self.drain
-            && is_empty
-            && !drain.is_said
-        {
+    /// Says once that a node that is being emptied is empty: no call is there, and none may come that
+    /// was promised a slot.
+    pub(super) fn say_if_drained(&mut self, now: Duration, out: &mut Vec<Output>) {
+        let Some(drain) = self.drain.as_mut().filter(|drain| !drain.is_said) else {
+            return;
+        };
+        let facts = self.gate.facts(now);
+        let has_none = facts.active == 0 && self.dialogs.calls() == 0;
+        let is_promised = facts.free < self.gate.slots().capacity();
+        drain.look = (has_none && is_promised).then_some(now + LOOK_AGAIN);
+        if has_none && !is_promised {
             drain.is_said = true;
             out.push(Output::Drained);
+        }
+    }
+
+    /// A call comes to a node that was empty: one that its SIP server makes, perhaps.
+    fn call_comes(&mut self) {
+        if let Some(drain) = self.drain.as_mut().filter(|drain| drain.is_said) {
+            drain.is_said = false;
+            drain.hang_up = drain.deadline;
         }
     }
 
