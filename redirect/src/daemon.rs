@@ -260,7 +260,7 @@ impl Daemon {
     async fn open(config: &Config, keys: KeyRing) -> anyhow::Result<Self> {
         let clock = Clock::start();
         let interface = Interface::find(&config.beacon.interface)?;
-        let sockets = Sockets::open(config.beacon.clone(), interface)?;
+        let sockets = Sockets::open(config.beacon.clone(), interface, &config.lb.status)?;
         let seed = || random::seed().context("no randomness");
         let server = config.sip.server;
         let prober = if config.sip.probe {

@@ -33,6 +33,7 @@ mod report;
 mod server;
 mod sip;
 mod sockets;
+mod streams;
 mod table;
 
 use clap::Parser;

@@ -209,7 +209,7 @@ impl Server {
             hops: Hops::new(settings.node, seed.rotate_left(32)),
             dialogs: DialogTable::new(settings.policy, capacity.max(FEWEST_DIALOGS), 1),
             calls: Calls::default(),
-            fates: Fates::new(fates::CAPACITY),
+            fates: Fates::new(fates::CAPACITY, fates::MOST_BYTES),
             asking: Asking::new(),
             drain: None,
             counts: Counts::default(),
@@ -315,8 +315,10 @@ impl Server {
         self.chooser.heard(now, node);
     }
 
-    pub(crate) fn counts(&self) -> &Counts {
-        &self.counts
+    pub(crate) fn counts(&self) -> Counts {
+        let mut counts = self.counts.clone();
+        counts.set(Count::Forgotten, self.fates.forgotten());
+        counts
     }
 
     /// New calls that were not taken, by why.
@@ -354,6 +356,7 @@ impl Server {
         self.drain_on(now, out);
         // Leases that are over are forgotten when somebody looks.
         self.gate.facts(now);
+        self.say_if_drained(now, out);
     }
 
     /// The load balancers know that the call lives here.

@@ -3,10 +3,12 @@
 //!
 //! UDP is read in batches, so that a busy node takes one turn of the daemon's loop for many messages,
 //! and yet beacons never wait for more than one batch. Each TCP stream has a task of its own, which
-//! ends with the stream, with the daemon, or after [`IDLE`] without a byte.
+//! ends with the stream, with the daemon, after [`FIRST_MESSAGE`] without a message, or after [`IDLE`]
+//! without a byte.
 
 use crate::clock::Clock;
 use crate::server::{Hop, Output, Server, Way, World};
+use crate::streams::Streams;
 use anyhow::Context;
 use bytes::Bytes;
 use lb_proto::call::Call;
@@ -14,7 +16,6 @@ use lb_proto::status::map::AvailabilityMap;
 use lb_sip::framer::StreamEvent;
 use lb_sip::{Framer, Message};
 use socket2::{Domain, Protocol, Socket, Type};
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::task::Poll;
@@ -33,13 +34,12 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 /// Messages of all streams that wait for the daemon. A stream with one more waits, and so does its
 /// peer.
 const FROM_STREAMS: usize = 256;
-/// Messages that wait for one stream. One more is dropped and counted: its peer does not read.
-const TO_STREAM: usize = 128;
-/// Streams at a time. One more is closed at once.
-const MOST_STREAMS: usize = 4096;
 /// Silence after which a stream is closed; a phone's keep-alives come every two minutes (RFC 5626
 /// §4.4.1), and a call's switch opens another when it needs one.
 const IDLE: Duration = Duration::from_secs(3600);
+/// How long a stream may be open before its first whole message has come: SIP's longest wait for
+/// anything (64 · T1: timer F, RFC 3261 §17.1.2.2). Who opens one has something to say.
+const FIRST_MESSAGE: Duration = Duration::from_secs(32);
 /// How long a write may take.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -67,8 +67,7 @@ pub(crate) struct Sip {
     pub(crate) core: Server,
     datagrams: Vec<UdpSocket>,
     listeners: Vec<TcpListener>,
-    streams: HashMap<u32, mpsc::Sender<Bytes>>,
-    last_stream: u32,
+    streams: Streams,
     news: (mpsc::Sender<News>, mpsc::Receiver<News>),
     arrived: Option<News>,
     buffer: Vec<u8>,
@@ -93,8 +92,7 @@ impl Sip {
             core,
             datagrams,
             listeners,
-            streams: HashMap::new(),
-            last_stream: 0,
+            streams: Streams::default(),
             news: mpsc::channel(FROM_STREAMS),
             arrived: None,
             buffer: vec![0; MAX_DATAGRAM],
@@ -111,7 +109,6 @@ impl Sip {
             news: (_, news),
             arrived,
             streams,
-            last_stream,
             ..
         } = self;
         let sender = &self.news.0;
@@ -127,11 +124,11 @@ impl Sip {
                 while let Poll::Ready(accepted) = listener.poll_accept(context) {
                     // Out of descriptors, or a peer that is gone already: the next poll tries again.
                     let Ok((stream, peer)) = accepted else { break };
-                    if streams.len() < MOST_STREAMS {
-                        *last_stream = last_stream.wrapping_add(1);
-                        let (writer, bytes) = mpsc::channel(TO_STREAM);
-                        streams.insert(*last_stream, writer);
-                        tokio::spawn(serve(stream, peer, *last_stream, bytes, sender.clone()));
+                    match streams.open(peer.ip()) {
+                        Some((number, bytes)) => {
+                            tokio::spawn(serve(stream, peer, number, bytes, sender.clone()));
+                        }
+                        None => tracing::debug!(%peer, "one stream too many"),
                     }
                 }
             }
@@ -191,7 +188,7 @@ impl Sip {
                     self.carry_out(wishes);
                 }
                 News::Closed { stream } => {
-                    self.streams.remove(&stream);
+                    self.streams.close(stream);
                 }
             }
         }
@@ -232,10 +229,7 @@ impl Sip {
                             let socket = self.datagrams.get(usize::from(number));
                             socket.is_some_and(|socket| send(socket, &bytes, to.address))
                         }
-                        Way::Stream(stream) => {
-                            let stream = self.streams.get(&stream);
-                            stream.is_some_and(|stream| stream.try_send(bytes).is_ok())
-                        }
+                        Way::Stream(stream) => self.streams.write(stream, bytes),
                     };
                     self.not_sent += u64::from(!is_sent);
                 }
@@ -306,7 +300,8 @@ async fn serve(
     bytes: mpsc::Receiver<Bytes>,
     news: mpsc::Sender<News>,
 ) {
-    if let Err(error) = converse(stream, peer, number, bytes, &news).await {
+    let conversation = converse(stream, peer, number, bytes, &news, FIRST_MESSAGE);
+    if let Err(error) = conversation.await {
         tracing::debug!(%error, %peer, "a stream ended");
     }
     // Nobody is there to hear when the daemon stops.
@@ -319,11 +314,18 @@ async fn converse(
     number: u32,
     mut bytes: mpsc::Receiver<Bytes>,
     news: &mpsc::Sender<News>,
+    first_message: Duration,
 ) -> anyhow::Result<()> {
     let mut framer = Framer::new();
+    let mut is_silent = true;
+    let first_message = tokio::time::sleep(first_message);
+    tokio::pin!(first_message);
     let mut buffer = vec![0; 16 * 1024];
     loop {
         tokio::select! {
+            () = &mut first_message, if is_silent => {
+                anyhow::bail!("no message came on it");
+            }
             read = timeout(IDLE, stream.read(&mut buffer)) => {
                 let len = read??;
                 if len == 0 {
@@ -336,6 +338,7 @@ async fn converse(
                     while let Some(event) = framer.next_event()? {
                         match event {
                             StreamEvent::Message(message) => {
+                                is_silent = false;
                                 let message = Box::new(message);
                                 news.send(News::Message { stream: number, peer, message }).await?;
                             }
@@ -355,5 +358,48 @@ async fn converse(
                 None => return Ok(()),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPTIONS: &str = "OPTIONS sip:a@192.0.2.1 SIP/2.0\r\n\
+        Via: SIP/2.0/TCP 192.0.2.9;branch=z9hG4bK1\r\nFrom: <sip:b@c>;tag=1\r\nTo: <sip:a@c>\r\n\
+        Call-ID: x\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n";
+
+    /// A conversation in which one message may come within 50 ms, on whose other side this is sent at
+    /// first; why it ended, if it did within a second, and how many messages came.
+    async fn conversation(sent: &str) -> (Option<anyhow::Result<()>>, usize) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let mut other = TcpStream::connect(address).await.expect("it listens");
+        other.write_all(sent.as_bytes()).await.expect("room");
+        let (stream, peer) = listener.accept().await.expect("connected");
+        let (_writer, bytes) = mpsc::channel(1);
+        let (sender, mut news) = mpsc::channel(8);
+        let first = Duration::from_millis(50);
+        let talk = converse(stream, peer, 1, bytes, &sender, first);
+        let end = timeout(Duration::from_secs(1), talk).await.ok();
+        (end, std::iter::from_fn(|| news.try_recv().ok()).count())
+    }
+
+    #[test]
+    fn a_stream_on_which_no_message_comes_is_closed() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        // Pings and halves of a message are none.
+        for sent in ["", "\r\n\r\n", &OPTIONS[..100]] {
+            let (end, messages) = runtime.block_on(conversation(sent));
+            let error = end.expect("an end").expect_err("no message");
+            assert_eq!(error.to_string(), "no message came on it", "{sent:?}");
+            assert_eq!(messages, 0);
+        }
+        let (end, messages) = runtime.block_on(conversation(OPTIONS));
+        assert!(end.is_none(), "it goes on");
+        assert_eq!(messages, 1);
     }
 }

@@ -32,9 +32,12 @@ pub(crate) struct Datagram<'a> {
 }
 
 impl Sockets {
+    /// Opens them. `lbs` are the controllers that are told of calls: they may be of a family that no
+    /// beacon goes out by.
     pub(crate) fn open(
         config: config::Beacon,
         interface: Interface,
+        lbs: &[SocketAddr],
     ) -> Result<Self, MulticastError> {
         let (mut all, mut groups) = (Vec::new(), Vec::new());
         for group in &config.groups {
@@ -44,8 +47,8 @@ impl Sockets {
         let mut speakers = [None; 2];
         let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
         for (any, speaker) in any.into_iter().zip(&mut speakers) {
-            let peers = config.peers.iter().map(SocketAddr::ip);
-            let mut spoken_to = config.groups.iter().copied().chain(peers);
+            let hosts = config.peers.iter().chain(lbs).map(SocketAddr::ip);
+            let mut spoken_to = config.groups.iter().copied().chain(hosts);
             if spoken_to.any(|address| address.is_ipv4() == any.is_ipv4()) {
                 let local = own_address(&config, any.is_ipv4()).unwrap_or(any);
                 *speaker = Some(all.len());
@@ -145,4 +148,48 @@ fn source_towards(peer: SocketAddr) -> io::Result<IpAddr> {
     let socket = std::net::UdpSocket::bind((any, 0))?;
     socket.connect(peer)?;
     Ok(socket.local_addr()?.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket as Controller;
+    use std::time::Duration;
+
+    /// A controller at a host, told of a call by a node whose beacons go to the other host alone.
+    async fn tell(controller: IpAddr, peer: IpAddr) {
+        let listener = Controller::bind((controller, 0)).expect("a port");
+        let to = listener.local_addr().expect("bound");
+        let wait = Some(Duration::from_secs(5));
+        listener.set_read_timeout(wait).expect("a wait");
+        let config = config::Beacon {
+            groups: Vec::new(),
+            peers: vec![(peer, 7700).into()],
+            // Any that is free.
+            port: 0,
+            interface: "lo".to_owned(),
+            period: Duration::from_millis(100),
+            hold_periods: 3,
+            down_periods: 10,
+            addresses: vec![peer],
+        };
+        let interface = Interface::find("lo").expect("every host has it");
+        let sockets = Sockets::open(config, interface, &[to]).expect("sockets");
+        let report = [7; size_of::<BeaconBytes>()];
+        sockets.send(to, &report).await.expect("it is spoken to");
+        let mut buffer = [0; MAX_DATAGRAM];
+        let (len, _) = listener.recv_from(&mut buffer).expect("a report");
+        assert_eq!(buffer[..len], report);
+    }
+
+    #[test]
+    fn controllers_of_another_family_than_the_beacons_are_told_of_calls() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let hosts: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        runtime.block_on(tell(hosts[0], hosts[1]));
+        runtime.block_on(tell(hosts[1], hosts[0]));
+    }
 }

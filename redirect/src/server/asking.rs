@@ -100,6 +100,12 @@ impl Asking {
         self.carry_out(out, answers);
     }
 
+    /// How many more there is room for. Those that were answered keep theirs for another 5 s (timer K,
+    /// §17.1.2.2).
+    pub(crate) fn room(&self) -> usize {
+        MOST.saturating_sub(self.transactions.clients())
+    }
+
     pub(crate) fn next_timeout(&self) -> Option<Duration> {
         self.transactions.next_timeout()
     }

@@ -50,6 +50,8 @@ counters! {
     Unavailable = "call-unavailable",
     /// An INVITE that came again and was answered or relayed as the first time.
     Again = "invite-again",
+    /// An INVITE that was forgotten before its 64 s were over, to make room for others.
+    Forgotten = "invite-forgotten",
     /// The ACK of a response of this node's, or of a node's that the INVITE was relayed to.
     AckAbsorbed = "ack-absorbed",
     /// A CANCEL that came after such a response.
@@ -98,6 +100,11 @@ impl Counts {
     /// Once more.
     pub(crate) fn add(&mut self, count: Count) {
         self.0[count as usize] += 1;
+    }
+
+    /// So often, which somebody else counts.
+    pub(crate) fn set(&mut self, count: Count, times: u64) {
+        self.0[count as usize] = times;
     }
 
     /// How often.

@@ -18,6 +18,10 @@ pub(crate) const LIFETIME: Duration = Duration::from_secs(64);
 /// knows of no such INVITE.
 pub(crate) const CAPACITY: usize = 131_072;
 
+/// Bytes of the messages remembered with them. An INVITE of usual length is handed on in 1 to 2 kB, so
+/// that some 40,000 fit; when it is full, the oldest INVITEs are forgotten, too, with messages or not.
+pub(crate) const MOST_BYTES: usize = 64 << 20;
+
 /// What became of an INVITE.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -31,19 +35,37 @@ pub(crate) enum Fate {
     Proxied { to: Hop, bytes: Bytes },
 }
 
+impl Fate {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Forwarded => 0,
+            Self::Answered { bytes, .. }
+            | Self::Relayed { bytes, .. }
+            | Self::Proxied { bytes, .. } => bytes.len(),
+        }
+    }
+}
+
 /// All of them.
 #[derive(Debug)]
 pub(crate) struct Fates {
     capacity: usize,
+    most_bytes: usize,
+    /// Bytes of the messages in `fates`.
+    bytes: usize,
+    forgotten: u64,
     fates: HashMap<Transaction, Fate>,
     /// In the order of their ends. Each of `fates` is here once.
     ends: VecDeque<(Duration, Transaction)>,
 }
 
 impl Fates {
-    pub(crate) fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize, most_bytes: usize) -> Self {
         Self {
             capacity,
+            most_bytes,
+            bytes: 0,
+            forgotten: 0,
             fates: HashMap::new(),
             ends: VecDeque::new(),
         }
@@ -51,25 +73,39 @@ impl Fates {
 
     /// What became of it, if it came before.
     pub(crate) fn get(&mut self, now: Duration, transaction: Transaction) -> Option<&Fate> {
-        while self.ends.front().is_some_and(|(until, _)| *until <= now) {
-            self.forget_first();
-        }
+        self.expire(now);
         self.fates.get(&transaction)
     }
 
     /// Remembers.
     pub(crate) fn set(&mut self, now: Duration, transaction: Transaction, fate: Fate) {
-        if self.fates.insert(transaction, fate).is_none() {
-            self.ends.push_back((now + LIFETIME, transaction));
-            if self.fates.len() > self.capacity {
-                self.forget_first();
-            }
+        self.expire(now);
+        self.bytes += fate.bytes();
+        match self.fates.insert(transaction, fate) {
+            Some(before) => self.bytes -= before.bytes(),
+            None => self.ends.push_back((now + LIFETIME, transaction)),
+        }
+        while self.fates.len() > self.capacity || self.bytes > self.most_bytes {
+            self.forget_first();
+            self.forgotten += 1;
+        }
+    }
+
+    /// How many were forgotten before their time, to make room.
+    pub(crate) fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    fn expire(&mut self, now: Duration) {
+        while self.ends.front().is_some_and(|(until, _)| *until <= now) {
+            self.forget_first();
         }
     }
 
     fn forget_first(&mut self) {
         if let Some((_, transaction)) = self.ends.pop_front() {
-            self.fates.remove(&transaction);
+            let fate = self.fates.remove(&transaction);
+            self.bytes -= fate.map_or(0, |fate| fate.bytes());
         }
     }
 }
@@ -95,7 +131,7 @@ mod tests {
 
     #[test]
     fn each_is_remembered_for_64_s() {
-        let mut fates = Fates::new(3);
+        let mut fates = Fates::new(3, 0);
         let last = LIFETIME - Duration::from_nanos(1);
         fates.set(Duration::ZERO, transaction(1), Fate::Forwarded);
         // What becomes of it later does not prolong it.
@@ -107,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_oldest_makes_room() {
-        let mut fates = Fates::new(3);
+        let mut fates = Fates::new(3, 0);
         for number in 0..5 {
             fates.set(Duration::ZERO, transaction(number), Fate::Forwarded);
         }
@@ -116,6 +152,47 @@ mod tests {
             fate.is_some()
         });
         assert_eq!(known.collect::<Vec<u32>>(), [2, 3, 4]);
-        assert_eq!(fates.ends.len(), 3);
+        assert_eq!((fates.ends.len(), fates.forgotten()), (3, 2));
+    }
+
+    /// A fate that keeps a message of this length.
+    fn answered(len: usize) -> Fate {
+        Fate::Answered {
+            to: Hop {
+                way: super::super::Way::Datagram(0),
+                address: ([192, 0, 2, 9], 5060).into(),
+            },
+            bytes: Bytes::from(vec![b'x'; len]),
+        }
+    }
+
+    #[test]
+    fn the_oldest_makes_room_for_bytes() {
+        let mut fates = Fates::new(100, 1_000);
+        for (number, len) in [(0, 400), (1, 0), (2, 600)] {
+            fates.set(Duration::ZERO, transaction(number), answered(len));
+        }
+        assert_eq!((fates.fates.len(), fates.forgotten()), (3, 0));
+        fates.set(Duration::ZERO, transaction(3), answered(1));
+        assert!(fates.get(Duration::ZERO, transaction(0)).is_none());
+        assert_eq!(
+            (fates.bytes, fates.fates.len(), fates.forgotten()),
+            (601, 3, 1)
+        );
+        // What becomes of one later takes the place of what became of it first.
+        fates.set(Duration::ZERO, transaction(3), answered(400));
+        assert_eq!((fates.bytes, fates.forgotten()), (1_000, 1));
+        // Those whose time is over make room by that.
+        fates.set(LIFETIME, transaction(4), answered(1_000));
+        assert_eq!(
+            (fates.bytes, fates.fates.len(), fates.forgotten()),
+            (1_000, 1, 1)
+        );
+        // Longer than all that may be kept: no message is, but none has come so.
+        fates.set(LIFETIME, transaction(5), answered(1_001));
+        assert_eq!(
+            (fates.bytes, fates.fates.len(), fates.ends.len()),
+            (0, 0, 0)
+        );
     }
 }

@@ -17,21 +17,31 @@ use std::time::Duration;
 /// Calls hung up at a time when the time to drain is over: a BYE to each side is then sent for some
 /// hundred calls, and for the next a moment later.
 const HANG_UP_AT_ONCE: usize = 200;
+/// Calls looked at for that, at a time: those that ring or cannot be hung up are passed over.
+const LOOK_AT_ONCE: usize = 2_000;
 /// That moment.
 const NEXT_HANG_UP: Duration = Duration::from_millis(100);
+/// How often it is looked whether the calls that were promised a slot still may come.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The node is being emptied.
 #[derive(Debug)]
 pub(super) struct Drain {
     /// When calls that are left are hung up next, if they are to be.
     hang_up: Option<Duration>,
-    /// It was said that the last call has gone.
+    /// The call behind which the next ones are looked for, from the first when there is none.
+    after: Option<Cursor>,
+    /// When the time to drain is over, if it ever is.
+    deadline: Option<Duration>,
+    /// There is no call, but slots are promised to some that may come: when to look again.
+    look: Option<Duration>,
+    /// It was said that the last call has gone, and none has come since.
     is_said: bool,
 }
 
 impl Drain {
     pub(super) fn next_timeout(&self) -> Option<Duration> {
-        self.hang_up
+        [self.hang_up, self.look].into_iter().flatten().min()
     }
 }
 
@@ -67,11 +77,15 @@ impl Server {
     ) {
         self.gate.set_draining(true);
         let is_said = self.drain.as_ref().is_some_and(|drain| drain.is_said);
+        let deadline = deadline.map(|after| now + after);
         self.drain = Some(Drain {
-            hang_up: deadline.map(|after| now + after),
+            hang_up: deadline,
+            after: None,
+            deadline,
+            look: None,
             is_said,
         });
-        self.say_if_drained(out);
+        self.say_if_drained(now, out);
     }
 
     /// Takes calls again.
@@ -139,12 +153,15 @@ impl Server {
             let mut events = std::mem::take(&mut self.events);
             for event in events.drain(..) {
                 match event {
-                    Event::State { id, from: None, .. } => self.count_live(id, 1, out),
+                    Event::State { id, from: None, .. } => {
+                        self.call_comes();
+                        self.count_live(now, id, 1, out);
+                    }
                     Event::State {
                         id,
                         to: State::Ended,
                         ..
-                    } => self.count_live(id, -1, out),
+                    } => self.count_live(now, id, -1, out),
                     Event::State { .. } => {}
                     Event::Ask { id, side } => self.ask(now, id, side, out),
                 }
@@ -157,14 +174,14 @@ impl Server {
         }
     }
 
-    fn count_live(&mut self, id: DialogId, by: i32, out: &mut Vec<Output>) {
+    fn count_live(&mut self, now: Duration, id: DialogId, by: i32, out: &mut Vec<Output>) {
         let Some(call) = self.dialogs.get(id).map(|dialog| self.call_of(dialog)) else {
             return;
         };
         if let Some(entry) = self.calls.get_mut(call) {
             entry.live = entry.live.saturating_add_signed(by);
             if entry.live == 0 {
-                self.end(call, out);
+                self.end(now, call, out);
             }
         }
     }
@@ -174,33 +191,47 @@ impl Server {
     pub(super) fn forget_if_over(&mut self, now: Duration, call: Call, out: &mut Vec<Output>) {
         self.settle(now, out);
         if self.calls.get(call).is_some_and(|entry| entry.live == 0) {
-            self.end(call, out);
+            self.end(now, call, out);
         } else if self.calls.get(call).is_none() {
             self.gate.end(call);
+            self.say_if_drained(now, out);
         }
     }
 
-    fn end(&mut self, call: Call, out: &mut Vec<Output>) {
+    fn end(&mut self, now: Duration, call: Call, out: &mut Vec<Output>) {
         for (to, bytes) in self.calls.end(call) {
             out.push(Output::Send { to, bytes });
         }
         self.gate.end(call);
-        self.say_if_drained(out);
+        self.say_if_drained(now, out);
     }
 
-    fn say_if_drained(&mut self, out: &mut Vec<Output>) {
-        let is_empty = self.gate.slots().taken() == 0 && self.dialogs.calls() == 0;
-        if let Some(drain) = &mut self.drain
-            && is_empty
-            && !drain.is_said
-        {
+    /// Says once that a node that is being emptied is empty: no call is there, and none may come that
+    /// was promised a slot.
+    pub(super) fn say_if_drained(&mut self, now: Duration, out: &mut Vec<Output>) {
+        let Some(drain) = self.drain.as_mut().filter(|drain| !drain.is_said) else {
+            return;
+        };
+        let facts = self.gate.facts(now);
+        let has_none = facts.active == 0 && self.dialogs.calls() == 0;
+        let is_promised = facts.free < self.gate.slots().capacity();
+        drain.look = (has_none && is_promised).then_some(now + LOOK_AGAIN);
+        if has_none && !is_promised {
             drain.is_said = true;
             out.push(Output::Drained);
         }
     }
 
+    /// A call comes to a node that was empty: one that its SIP server makes, perhaps.
+    fn call_comes(&mut self) {
+        if let Some(drain) = self.drain.as_mut().filter(|drain| drain.is_said) {
+            drain.is_said = false;
+            drain.hang_up = drain.deadline;
+        }
+    }
+
     /// Hangs up what is left when the time to drain is over. Calls that ring are left to be answered
-    /// or refused, and come next.
+    /// or refused, and come in a later round, as do all for whose BYEs there is no room now.
     pub(super) fn drain_on(&mut self, now: Duration, out: &mut Vec<Output>) {
         let Some(drain) = self.drain.as_mut() else {
             return;
@@ -209,38 +240,51 @@ impl Server {
             return;
         }
         drain.hang_up = (!drain.is_said).then_some(now + NEXT_HANG_UP);
-        let mut after = None;
+        let mut after = drain.after;
         let mut left = HANG_UP_AT_ONCE;
-        loop {
+        'round: for _ in 0..LOOK_AT_ONCE / HANG_UP_AT_ONCE {
             let page = self.dialogs.page(after, HANG_UP_AT_ONCE);
-            let is_answered = |dialog: &Dialog| dialog.state() != State::Early;
-            let answered = page
-                .dialogs
-                .iter()
-                .filter(|(_, dialog)| is_answered(dialog));
-            let ids: Vec<DialogId> = answered.map(|(id, _)| *id).take(left).collect();
-            (after, left) = (page.next, left - ids.len());
+            let ids: Vec<DialogId> = page.dialogs.iter().map(|(id, _)| *id).collect();
+            let next = page.next;
             for id in ids {
-                self.hang_up(now, id, out);
+                // What is left of this page is looked at again.
+                if left == 0 || self.asking.room() < Side::BOTH.len() {
+                    break 'round;
+                }
+                left -= usize::from(self.hang_up(now, id, out));
             }
-            if after.is_none() || left == 0 {
-                return;
+            after = next;
+            if after.is_none() {
+                break;
             }
+        }
+        if let Some(drain) = self.drain.as_mut() {
+            drain.after = after;
         }
     }
 
-    /// Ends a call: a BYE to each side.
-    fn hang_up(&mut self, now: Duration, id: DialogId, out: &mut Vec<Output>) {
-        let Some(call) = self.dialogs.get(id).map(|dialog| self.call_of(dialog)) else {
-            return;
+    /// Ends a call: a BYE to each side. Whether it is hung up: one that rings, or whose sides cannot
+    /// be told, stays until it ends by itself.
+    fn hang_up(&mut self, now: Duration, id: DialogId, out: &mut Vec<Output>) -> bool {
+        let Some(dialog) = self.dialogs.get(id) else {
+            return false;
         };
-        // One whose sides cannot be told stays until it ends by itself.
-        if let Ok(byes) = self.dialogs.hang_up(now, id, &mut self.events) {
-            for (side, bye) in Side::BOTH.into_iter().zip(byes) {
-                self.send_own(now, call, side, &bye, Method::Bye, None, out);
-            }
+        let call = self.call_of(dialog);
+        let has_way = |side: &Side| {
+            let (entry, bye) = (self.calls.get(call), dialog.question(*side));
+            let way = |(entry, bye)| self.way_of_own(entry, *side, &bye);
+            entry.zip(bye).and_then(way).is_some()
+        };
+        if dialog.state() == State::Early || !Side::BOTH.iter().any(has_way) {
+            return false;
+        }
+        let byes = self.dialogs.hang_up(now, id, &mut self.events);
+        let is_hung_up = byes.is_ok();
+        for (side, bye) in Side::BOTH.into_iter().zip(byes.into_iter().flatten()) {
+            self.send_own(now, call, side, &bye, Method::Bye, None, out);
         }
         self.settle(now, out);
+        is_hung_up
     }
 
     fn ask(&mut self, now: Duration, id: DialogId, side: Side, out: &mut Vec<Output>) {

@@ -449,3 +449,24 @@ fn a_caller_of_another_family_is_refused_and_not_left_without_an_answer() {
         assert_eq!((*to, answer.status()), (hop, Some(503)));
     }
 }
+
+#[test]
+fn long_messages_that_are_kept_for_copies_have_an_end() {
+    use super::super::fates::MOST_BYTES;
+    const PADDING: usize = 60_000;
+    // No other node: each call beyond the first is refused, and each refusal repeats the long Via.
+    let mut scene = Scene::new(1, 1);
+    answered(&mut scene, 1, "first");
+    let calls = MOST_BYTES / PADDING + 20;
+    for call in 0..calls {
+        let branch = format!("branch=z9hG4bKinv{call};x={}", "y".repeat(PADDING));
+        let text = invite(&call.to_string());
+        let text = text.replace(&format!("branch=z9hG4bKinv{call}"), &branch);
+        scene.by_vip(1, &text);
+        assert_eq!(scene.one().status(), 503);
+    }
+    let forgotten = scene.count(1, Count::Forgotten);
+    assert!((10..=30).contains(&forgotten), "{forgotten}");
+    scene.by_vip(1, &ack_of_refusal(&(calls - 1).to_string()));
+    assert_eq!(scene.count(1, Count::AckAbsorbed), 1, "the last is known");
+}
