@@ -6,8 +6,9 @@
 
 use super::Hop;
 use super::branch::Transaction;
+use super::keyed::KeyedMap;
 use bytes::Bytes;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// How long one is remembered: SIP's longest transaction (RFC 3261 §17: 64 · T1 · 2).
@@ -35,7 +36,7 @@ pub(crate) enum Fate {
 #[derive(Debug)]
 pub(crate) struct Fates {
     capacity: usize,
-    fates: HashMap<Transaction, Fate>,
+    fates: KeyedMap<Transaction, Fate>,
     /// In the order of their ends. Each of `fates` is here once.
     ends: VecDeque<(Duration, Transaction)>,
 }
@@ -44,7 +45,7 @@ impl Fates {
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
             capacity,
-            fates: HashMap::new(),
+            fates: KeyedMap::default(),
             ends: VecDeque::new(),
         }
     }
