@@ -173,7 +173,9 @@ impl Name {
                 let letter = text[len - 1] | 0x20;
                 let is = |name: &str| {
                     let name = name.as_bytes();
-                    name[len - 1] | 0x20 == letter && name.eq_ignore_ascii_case(text)
+                    // Written as here by almost everybody, which is the shorter comparison.
+                    name[len - 1] | 0x20 == letter
+                        && (name == text || name.eq_ignore_ascii_case(text))
                 };
                 NAMES[usize::from(from)..usize::from(to)]
                     .iter()
