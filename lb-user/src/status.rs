@@ -49,9 +49,12 @@ use sockets::Sockets;
 
 /// A status datagram is as long as a beacon; longer ones are cut off and refused.
 const BUFFER: usize = BEACON_LEN as usize + 1;
-/// Datagrams read from one socket before the others get their turn. A flood cannot keep the judge
-/// from judging.
+/// Datagrams read from one socket before the others get their turn.
 const PORTION: usize = 256;
+/// Turns in which the sockets had more to give, after which nodes are judged all the same: a flood
+/// cannot keep the judge from judging. No socket holds so many datagrams, so all are read by then that
+/// had come when the first turn began.
+const MOST_TURNS: u32 = 32;
 
 /// The status plane's sockets could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -214,12 +217,15 @@ impl StatusTask {
     pub async fn run(mut self) {
         let mut buffer = [0; BUFFER];
         let mut may_reload = true;
+        let mut turns = 0;
         loop {
             self.ear.woke(self.origin.elapsed());
             let is_drained = self.listen(&mut buffer);
-            if is_drained {
+            turns += 1;
+            if is_drained || turns >= MOST_TURNS {
                 self.judge();
                 self.look();
+                turns = 0;
             }
             self.discoverer.tell();
             let timeout = self.origin + self.judge.next_timeout();

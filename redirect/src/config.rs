@@ -264,6 +264,12 @@ fn sip<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Sip, D::Error> {
             "listen: no address is of the family of the SIP server, {server}"
         )));
     }
+    if sip.advertise.is_none() && sip.listen.len() > 1 {
+        return Err(D::Error::custom(
+            "advertise: say which of the addresses in listen is this node's own, not the VIP: other \
+             nodes and redirected callers are sent there",
+        ));
+    }
     if address.ip().is_unspecified() {
         return Err(D::Error::custom(format!(
             "advertise: say by which address others reach this node; {address} is none"
@@ -587,6 +593,10 @@ mod tests {
             (
                 "0.0.0.0:5062",
                 "say by which address others reach this node",
+            ),
+            (
+                "192.0.2.100:5060\", \"192.0.2.11:5062",
+                "which of the addresses in listen is this node's own",
             ),
         ];
         for (listener, problem) in listeners {

@@ -38,7 +38,7 @@ pub(crate) mod target;
 mod tests;
 
 use asking::Asking;
-use branch::{Branches, Transaction, reply_to};
+use branch::{Branches, Transaction};
 use bytes::Bytes;
 use calls::Calls;
 use count::{Count, Counts};
@@ -392,6 +392,7 @@ impl Server {
             from,
             call,
             transaction,
+            reply: answer_to(via, from),
             is_new,
         };
         if self.is_inside(&received) {
@@ -399,18 +400,37 @@ impl Server {
         }
         match message.method() {
             Some(Method::Invite) if is_new => self.invite(world, received, message, read, out),
-            Some(Method::Ack | Method::Cancel) if self.is_ours(world.now, transaction) => {
-                self.after_own_answer(from, message, out)
+            Some(Method::Ack | Method::Cancel) => {
+                self.after_invite(world.now, received, message, read, out)
             }
             _ => self.forward_in(world.now, received, message, read, None, out),
         }
     }
 
-    /// Whether the INVITE of this transaction was answered by this node, or relayed.
-    fn is_ours(&mut self, now: Duration, transaction: Transaction) -> bool {
-        match self.fates.get(now, transaction) {
-            Some(Fate::Answered { .. } | Fate::Relayed { .. }) => true,
-            Some(Fate::Forwarded | Fate::Proxied { .. }) | None => false,
+    /// An ACK or CANCEL goes where its INVITE went, with the same Request-URI (§9.1, §17.1.1.3). The ACK
+    /// of a 2xx is no part of its transaction, and goes where the call is.
+    fn after_invite(
+        &mut self,
+        now: Duration,
+        received: Received,
+        message: &Message,
+        read: &Essentials<'_>,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Count> {
+        match self.fates.get(now, received.transaction) {
+            Some(Fate::Answered { .. } | Fate::Relayed { .. }) => {
+                self.after_own_answer(received.from, message, out)
+            }
+            Some(Fate::Proxied { to, bytes }) => {
+                let (to, invite) = (*to, Message::from_datagram(bytes.clone()));
+                let uri = invite.as_ref().ok().and_then(Message::request_uri);
+                self.forward_to(now, received, message, read, uri, to, out)
+            }
+            Some(Fate::Forwarded) => {
+                let uri = message.request_uri().and_then(target::restored);
+                self.forward_in(now, received, message, read, uri.as_deref(), out)
+            }
+            None => self.forward_in(now, received, message, read, None, out),
         }
     }
 
@@ -500,6 +520,21 @@ impl Server {
         listener.unwrap_or(self.settings.advertise)
     }
 
+    /// Our Record-Route for a request: by where it came, so that the rest of the call comes there too.
+    ///
+    /// A call that is proxied to another node gets this node's own address: the other node has the VIP
+    /// as well, and would take a route by the VIP for its own.
+    fn route_of(&self, received: Received) -> &str {
+        let entry = self.calls.get(received.call);
+        let is_proxied =
+            entry.is_some_and(|entry| !entry.is_outgoing && entry.inner != self.settings.server);
+        if is_proxied {
+            self.routes.last().map_or("", String::as_str)
+        } else {
+            self.own_route(received.from.way)
+        }
+    }
+
     /// Our Record-Route for a request that came by a way.
     fn own_route(&self, way: Way) -> &str {
         for_way(&self.routes, way)
@@ -528,6 +563,8 @@ struct Received {
     from: Hop,
     call: Call,
     transaction: Transaction,
+    /// Where its answer goes.
+    reply: Hop,
     /// It has no To tag.
     is_new: bool,
 }

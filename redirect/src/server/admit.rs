@@ -16,8 +16,9 @@ use super::branch::{Transaction, reply_to};
 use super::calls::{Entry, Residence};
 use super::count::Count;
 use super::fates::Fate;
-use super::{Hop, Mode, Output, Overflow, Received, Server, Way, World, answer_to, target};
+use super::{Hop, Mode, Output, Overflow, Received, Server, Way, World, target};
 use bytes::Bytes;
+use lb_common::choose::Liveness;
 use lb_proto::admission::decide::Refusal;
 use lb_proto::call::Call;
 use lb_proto::offer::candidates::{Alternative, Chooser};
@@ -66,6 +67,8 @@ impl Server {
             ..
         } = received;
         match self.fates.get(world.now, transaction) {
+            // The node is gone that it was handed to, and has not answered: it is judged anew.
+            Some(Fate::Relayed { to, .. }) if !is_up(world, to.address) => {}
             Some(
                 Fate::Answered { to, bytes }
                 | Fate::Relayed { to, bytes }
@@ -109,13 +112,13 @@ impl Server {
             }
         };
         match self.gate.begin(world.now, call) {
-            Ok(_) => self.take(world.now, received, arrival, message, read, out),
+            Ok(_) => self.take(world, received, arrival, message, read, out),
             Err(refusal) => {
                 let offered = Offered {
                     received,
                     message,
                     read,
-                    reply: answer_to(&read.via, from),
+                    reply: received.reply,
                     source: Some(from.address),
                     world,
                 };
@@ -127,16 +130,18 @@ impl Server {
     /// The call has its slot.
     fn take(
         &mut self,
-        now: Duration,
+        world: World<'_>,
         received: Received,
         arrival: Arrival,
         message: &Message,
         read: &Essentials<'_>,
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
-        let call = received.call;
+        let (now, call) = (world.now, received.call);
         let is_offered = arrival != Arrival::Fresh;
-        let is_away = is_offered && self.settings.has_reporter;
+        // What is proxied here goes through the call's home, and is to go there.
+        let is_proxied = || node_at(world, received.from.address).is_some();
+        let is_away = is_offered && self.settings.has_reporter && !is_proxied();
         let is_begun = self.calls.get(call).is_some();
         self.calls.begin(
             call,
@@ -232,19 +237,25 @@ impl Server {
             settings,
             ..
         } = self;
+        let family = Family::of(settings.advertise.ip());
         if is_direct {
-            let family = Family::of(offered.reply.address.ip());
+            // A 302 must name addresses that the caller can send to.
+            let is_reached = family == Family::of(offered.reply.address.ip());
             let next = hops.next(now, call, arrival, |visited| {
                 let three = choose_three(chooser, *world, visited, family);
-                (!three.is_empty()).then_some(three)
+                (is_reached && !three.is_empty()).then_some(three)
             });
             return match next {
                 Next::Offer { to, ticket } => self.redirect(offered, &to, &ticket, out),
                 Next::Unavailable { retry_after, .. } => self.refuse(offered, retry_after, out),
             };
         }
-        let family = Family::of(settings.advertise.ip());
+        // A 302 must name an address that the caller can send to.
+        let is_reached = is_proxied || family == Family::of(offered.reply.address.ip());
         let next = hops.next(now, call, arrival, |visited| {
+            if !is_reached {
+                return None;
+            }
             choose_one(chooser, *world, visited, family)
         });
         match next {
@@ -466,6 +477,22 @@ fn address_of(
         Family::V4 => v4,
         Family::V6 => v6,
     }
+}
+
+/// The node whose redirect server is at an address.
+fn node_at(world: World<'_>, address: SocketAddr) -> Option<u16> {
+    let rows = world.map.rows(world.now).map(|row| row.node);
+    let mut nodes = rows.filter(|node| {
+        let family = Family::of(address.ip());
+        address_of(world.map, world.now, *node, family) == Some(address)
+    });
+    nodes.next()
+}
+
+/// Whether there is a redirect server at an address, by the beacons.
+fn is_up(world: World<'_>, address: SocketAddr) -> bool {
+    let row = node_at(world, address).and_then(|node| world.map.row(world.now, node));
+    row.is_some_and(|row| row.liveness == Liveness::Up)
 }
 
 /// One node that can be reached.

@@ -7,6 +7,10 @@
 //!
 //! Behind the hash stands the way that the request came by, which is the way back:
 //! `z9hG4bKpm` hash, 16 hexadecimal digits; `u` and the listener's number, or `t` and the stream's.
+//!
+//! Where a response goes stands in the second Via, which everybody can change who has seen ours. So a
+//! parameter beside the branch is a hash of that address: nobody can have responses sent to others. It
+//! is no part of the branch, which must stay the same when a client's port changes.
 
 use super::{Hop, Way};
 use lb_common::siphash::{SipKey, siphash13};
@@ -19,6 +23,8 @@ use std::net::SocketAddr;
 
 const PREFIX: &[u8] = b"z9hG4bKpm";
 const DIGITS: usize = 16;
+/// The parameter with the hash of where the response goes.
+const TO: &str = "pm-to";
 
 /// What tells one transaction from others: the same for an INVITE, its copies, its CANCEL and the ACK
 /// of its refusal.
@@ -91,34 +97,31 @@ impl Branches {
         format!("SIP/2.0/{transport} {sent_by};branch=z9hG4bKpm")
     }
 
-    /// Writes our Via, which begins with `begin`, for a request that came by `came_by`.
+    /// Writes our Via, which begins with `begin`, for a request whose answer goes to `reply`.
     pub(crate) fn write_via(
         &self,
         text: &mut String,
         begin: &str,
         transaction: Transaction,
-        came_by: Way,
+        reply: Hop,
     ) {
-        let hash = self.hash(transaction, came_by);
         text.clear();
         text.push_str(begin);
-        // By hand: formatting takes several times as long.
-        for place in (0..DIGITS).rev() {
-            let digit = (hash >> (4 * place)) as usize & 15;
-            text.push(char::from(b"0123456789abcdef"[digit]));
-        }
+        push_digits(text, self.hash(transaction, reply.way));
         // Writing to a string does not fail.
-        let _ = match came_by {
-            Way::Datagram(listener) => write!(text, "u{listener};rport"),
+        let _ = match reply.way {
+            Way::Datagram(listener) => write!(text, "u{listener};rport;{TO}="),
             Way::Stream(stream) => write!(text, "t{stream};rport"),
         };
+        if let Way::Datagram(_) = reply.way {
+            push_digits(text, self.hash_of_address(transaction, reply.address));
+        }
     }
 
     /// Where a response goes to whose top Via is ours. `None` if it is not.
-    pub(crate) fn way_back(&mut self, next: &Via<'_>, response: &Essentials<'_>) -> Option<Way> {
+    pub(crate) fn way_back(&mut self, next: &Via<'_>, response: &Essentials<'_>) -> Option<Hop> {
         let branch = response.via.written_branch()?.strip_prefix(PREFIX)?;
         let (digits, way) = branch.split_at_checked(DIGITS)?;
-        let hash = u64::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;
         let (kind, number) = way.split_first()?;
         let number = str::from_utf8(number).ok()?;
         let way = match kind {
@@ -127,7 +130,24 @@ impl Branches {
             _ => return None,
         };
         let transaction = self.transaction_of(next, response.call_id, response.cseq.number);
-        (self.hash(transaction, way) == hash).then_some(way)
+        let reply = reply_to(next, way)?;
+        let is_there = match way {
+            Way::Datagram(_) => {
+                let to = self.hash_of_address(transaction, reply.address);
+                read_digits(response.via.params.get(TO)?)? == to
+            }
+            Way::Stream(_) => true,
+        };
+        let is_ours = read_digits(digits)? == self.hash(transaction, way);
+        (is_ours && is_there).then_some(reply)
+    }
+
+    fn hash_of_address(&self, transaction: Transaction, address: SocketAddr) -> u64 {
+        let mut bytes = [0; 26];
+        bytes[..8].copy_from_slice(&transaction.0.to_le_bytes());
+        bytes[8..24].copy_from_slice(&lb_common::Address::from(address.ip()).octets());
+        bytes[24..].copy_from_slice(&address.port().to_le_bytes());
+        siphash13(self.key, &bytes)
     }
 
     fn hash(&self, transaction: Transaction, way: Way) -> u64 {
@@ -141,6 +161,18 @@ impl Branches {
         bytes[12..].copy_from_slice(&number.to_le_bytes());
         siphash13(self.key, &bytes)
     }
+}
+
+/// By hand: formatting takes several times as long.
+fn push_digits(text: &mut String, hash: u64) {
+    for place in (0..DIGITS).rev() {
+        let digit = (hash >> (4 * place)) as usize & 15;
+        text.push(char::from(b"0123456789abcdef"[digit]));
+    }
+}
+
+fn read_digits(digits: &[u8]) -> Option<u64> {
+    u64::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
 }
 
 /// Where a response to a request with this top Via goes (RFC 3261 §18.2.2, RFC 3581 §4); a stream

@@ -4,7 +4,7 @@
 
 use super::calls::{Entry, Residence};
 use super::count::Count;
-use super::{Hop, Output, Received, Server, Way, answer, facts, for_way, reply_to};
+use super::{Hop, Output, Received, Server, Way, answer, facts, for_way};
 use lb_proto::admission::server::LONGEST_PAUSE;
 use lb_proto::call::Call;
 use lb_sip::dialog::table::Observed;
@@ -25,12 +25,31 @@ impl Server {
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
         let entry = self.calls.get(received.call);
-        let inner = entry.map_or(self.settings.server, |entry| entry.inner);
-        let way = self.way_to(inner, None).ok_or(Count::NoAddress)?;
-        let to = Hop {
-            way,
-            address: inner,
-        };
+        let address = entry.map_or(self.settings.server, |entry| entry.inner);
+        let way = self.way_to(address, None).ok_or(Count::NoAddress)?;
+        self.forward_to(
+            now,
+            received,
+            message,
+            read,
+            request_uri,
+            Hop { way, address },
+            out,
+        )
+    }
+
+    /// The same, when it is known where to.
+    #[expect(clippy::too_many_arguments, reason = "each is another thing")]
+    pub(super) fn forward_to(
+        &mut self,
+        now: Duration,
+        received: Received,
+        message: &Message,
+        read: &Essentials<'_>,
+        request_uri: Option<&[u8]>,
+        to: Hop,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Count> {
         let observed = self.observe_request(now, received, message, read);
         if observed == Observed::Full {
             self.settle(now, out);
@@ -103,12 +122,11 @@ impl Server {
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
         let next = read.next_via.as_ref().ok_or(Count::Invalid)?;
-        let way = self.branches.way_back(next, read);
-        let way = way.ok_or(Count::Foreign)?;
-        let to = reply_to(next, way).ok_or(Count::NoAddress)?;
+        let to = self.branches.way_back(next, read);
+        let to = to.ok_or(Count::Foreign)?;
         let mut edit = message.edit();
         edit.pop(Name::Via, 1);
-        if matches!(way, Way::Stream(_)) && message.header(Name::ContentLength).is_none() {
+        if matches!(to.way, Way::Stream(_)) && message.header(Name::ContentLength).is_none() {
             // What UDP may leave out, a stream may not (§18.3).
             let length = message.body().len().to_string();
             edit.add(Name::ContentLength, length)
@@ -155,7 +173,7 @@ impl Server {
             ..
         } = self;
         let begin = for_way(vias, to.way);
-        branches.write_via(via, begin, received.transaction, from.way);
+        branches.write_via(via, begin, received.transaction, received.reply);
         let begins_dialog = received.is_new
             && matches!(
                 message.method(),
@@ -171,7 +189,7 @@ impl Server {
                 edit.pop(Name::Route, own_routes);
             }
             if begins_dialog {
-                edit.push(Name::RecordRoute, self.own_route(from.way))?;
+                edit.push(Name::RecordRoute, self.route_of(received))?;
             }
             if let Some(uri) = request_uri {
                 edit.set_request_uri(uri)?;
@@ -231,9 +249,14 @@ impl Server {
             return Observed::Unknown;
         }
         let begins_call = received.is_new && message.method() == Some(Method::Invite);
-        let own_route = begins_call.then(|| for_way(&self.routes, received.from.way).as_bytes());
+        let own_route = begins_call.then(|| self.route_of(received).to_owned());
         let mut routes = Vec::new();
-        match facts::of(message, read, own_route, &mut routes) {
+        match facts::of(
+            message,
+            read,
+            own_route.as_deref().map(str::as_bytes),
+            &mut routes,
+        ) {
             Some(facts) => self.dialogs.observe(now, &facts, &mut self.events),
             None => Observed::Unknown,
         }

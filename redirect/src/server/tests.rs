@@ -179,8 +179,24 @@ impl Scene {
 
     /// All nodes say how they are, or what a test makes of it.
     fn say(&mut self, change: impl Fn(usize, sender::Report) -> sender::Report) {
+        self.say_if(|_| true, change);
+    }
+
+    /// All but one say how they are.
+    fn say_but(&mut self, silent: usize) {
+        self.say_if(|node| node != silent, |_, report| report);
+    }
+
+    fn say_if(
+        &mut self,
+        speaks: impl Fn(usize) -> bool,
+        change: impl Fn(usize, sender::Report) -> sender::Report,
+    ) {
         self.sending += Duration::from_secs(10);
         for (index, sender) in self.senders.iter_mut().enumerate() {
+            if !speaks(index + 1) {
+                continue;
+            }
             if let Some(report) = self.nodes[index].status(self.now) {
                 sender.set_report(self.sending, change(index + 1, report));
                 let (_, beacon) = sender.poll_transmit(self.sending).expect("long due");

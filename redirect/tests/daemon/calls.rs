@@ -21,8 +21,12 @@ fn free(ip: IpAddr) -> SocketAddr {
 
 /// A daemon with a redirect server, in front of this SIP server.
 fn setup(fixture: &Fixture, node: u16, listen: &[SocketAddr], callee: &Callee) -> Setup {
+    let own = listen.last().expect("the own address comes last");
     let listen: Vec<String> = listen.iter().map(|own| format!("\"{own}\"")).collect();
-    let listen = format!("listen = [{}]\nserver = ", listen.join(", "));
+    let listen = format!(
+        "listen = [{}]\nadvertise = \"{own}\"\nserver = ",
+        listen.join(", ")
+    );
     let setup = fixture.daemon_beside(node, callee.address());
     setup.with("server = ", &listen)
 }
@@ -78,7 +82,7 @@ async fn a_call_passes(name: &str, ip: IpAddr) {
         "{screen}"
     );
     let told = ear.until(|beacon| beacon.active == 1).await;
-    assert_eq!(told.redirect_port, vip.port());
+    assert_eq!(told.redirect_port, at.port());
 
     let by = ("UDP", phone.address());
     let uri = format!("sip:callee@{}", callee.address());

@@ -59,7 +59,10 @@ impl Ladder {
             let sender = machines.iter().position(|m| m.mac == way.sender)?;
             let origin = |ip| machines.iter().position(|m| m.address(ip) == ip);
             let from = match sender {
-                LB => origin(way.source.ip()).unwrap_or(LB),
+                // What a machine sends to the VIP may come back to it.
+                LB => origin(way.source.ip())
+                    .filter(|from| *from != to)
+                    .unwrap_or(LB),
                 other => other,
             };
             let is_to_vip = [lab.vip_v4(), lab.vip_v6()].contains(&way.destination);

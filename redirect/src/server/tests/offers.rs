@@ -85,7 +85,7 @@ fn claim_five_message_by_message() {
             "node 2 -> switch: 302",
             "switch -> node 1: ACK",
             "switch -> node 2: INVITE",
-            "VIP -> server 2: INVITE",
+            "node 2 -> server 2: INVITE",
             "server 2 -> node 2: 200",
             "node 2 -> switch: 200",
         ]
@@ -189,14 +189,21 @@ fn who_does_not_follow_302_is_proxied() {
     let arrived = scene.one();
     assert_eq!((arrived.at, arrived.uri().as_str()), (server_of(2), CALLEE));
     assert_eq!(arrived.message.elements(Name::Via).count(), 3);
-    assert_eq!(arrived.message.elements(Name::RecordRoute).count(), 2);
+    let recorded: Vec<_> = arrived.message.elements(Name::RecordRoute).collect();
+    // By their own addresses: the VIP is both nodes'.
+    let [second, first] = ["<sip:192.0.2.12:5062;lr>", "<sip:192.0.2.11:5062;lr>"];
+    assert_eq!(recorded, [second.as_bytes(), first.as_bytes()]);
+    assert!(
+        scene.reports.is_empty(),
+        "its home is where it is steered to"
+    );
     scene.by_vip(1, &invite("a"));
     assert_eq!(scene.one().message.bytes(), arrived.message.bytes());
     scene.answer(&arrived, 200);
     let ok = scene.one();
     assert_eq!((ok.status(), ok.from, ok.at), (200, vip(), switch()));
     // What follows goes the same way, to the second node's server and back.
-    let routes = "\r\nRoute: <sip:192.0.2.100:5060;lr>,<sip:192.0.2.11:5062;lr>\r\nCall-ID";
+    let routes = &format!("\r\nRoute: {first},{second}\r\nCall-ID");
     let ack = request("ACK", "a", CALLEE, 1, "acka", "callee").replacen("\r\nCall-ID", routes, 1);
     scene.by_vip(1, &ack);
     assert_eq!(scene.one().at, server_of(2));
@@ -348,5 +355,97 @@ fn direct_redirects_end_after_three() {
             answer = scene.one();
         }
         assert_eq!((answer.status(), redirects), (503, 3));
+    }
+}
+
+/// What ends before it is answered goes where the INVITE went, with the same Request-URI.
+#[test]
+fn a_call_that_was_redirected_can_be_cancelled() {
+    let mut scene = Scene::new(2, 1);
+    answered(&mut scene, 1, "first");
+    scene.beacons();
+    scene.by_vip(1, &invite("a"));
+    let moved = scene.one();
+    follow(&mut scene, 1, "a", &moved, 1);
+    let (first, uri) = (scene.one(), contacts(&moved).0);
+    let cancel = request("CANCEL", "a", &uri, 2, "invahop1", "");
+    scene.deliver(2, own(2), switch(), cancel.as_bytes());
+    let cancel = scene.one();
+    assert_eq!((cancel.at, cancel.uri()), (first.at, first.uri()));
+    assert_eq!(cancel.header(Name::Via), first.header(Name::Via));
+    scene.answer(&first, 487);
+    scene.take();
+    let ack = request("ACK", "a", &uri, 2, "invahop1", "callee");
+    scene.deliver(2, own(2), switch(), ack.as_bytes());
+    let ack = scene.one();
+    assert_eq!((ack.at, ack.uri()), (first.at, first.uri()));
+}
+
+#[test]
+fn the_refusal_of_a_proxied_call_is_acknowledged_where_it_came_from() {
+    let mut scene = Scene::with(2, 1, |settings| settings.overflow = Overflow::Proxy);
+    answered(&mut scene, 1, "first");
+    scene.beacons();
+    scene.by_vip(1, &invite("a"));
+    let arrived = scene.one();
+    scene.answer(&arrived, 486);
+    assert_eq!(scene.one().status(), 486);
+    scene.by_vip(1, &ack_of_refusal("a"));
+    let ack = scene.one();
+    assert_eq!((ack.at, ack.uri()), (arrived.at, arrived.uri()));
+    assert_eq!(ack.message.elements(Name::Via).count(), 3);
+}
+
+/// A node dies with a call that it was to answer: the INVITE's next copy goes to one that lives.
+#[test]
+fn what_was_handed_to_a_dead_node_is_handed_to_another() {
+    let mut scene = Scene::new(3, 1);
+    answered(&mut scene, 1, "first");
+    scene.beacons();
+    scene.by_vip(1, &invite("a"));
+    let by = scene.one().from;
+    let second = (2..=3).find(|node| own(*node) == by).expect("one of them");
+    // Silence, for longer than the hold time; the third is heard.
+    for _ in 0..4 {
+        scene.pass(PERIOD);
+        scene.say_but(second);
+    }
+    scene.by_vip(1, &invite("a"));
+    let again = scene.one();
+    assert_eq!((again.status(), again.from), (302, own(5 - second)));
+}
+
+/// A 302 that names an IPv4 address is no use to who has IPv6 only.
+#[test]
+fn a_caller_of_another_family_is_refused_and_not_left_without_an_answer() {
+    let listeners = |node: usize| {
+        let vip6 = "[2001:db8::100]:5060".parse().expect("an address");
+        vec![vip(), own(node), vip6]
+    };
+    for mode in [Mode::Relay, Mode::Direct] {
+        let mut scene = Scene::with(2, 1, |settings| {
+            settings.mode = mode;
+            settings.listeners = listeners(settings.node.into());
+        });
+        answered(&mut scene, 1, "first");
+        scene.beacons();
+        let caller: SocketAddr = "[2001:db8::1]:5060".parse().expect("an address");
+        let text = invite("a").replace("UDP 198.51.100.1:5060", "UDP [2001:db8::1]:5060");
+        let hop = Hop {
+            way: Way::Datagram(2),
+            address: caller,
+        };
+        let mut out = Vec::new();
+        let world = World {
+            now: scene.now,
+            wall: NOON + scene.now,
+            map: &scene.map,
+        };
+        scene.nodes[0].receive_datagram(world, hop, Bytes::from(text), &mut out);
+        let [Output::Send { to, bytes }] = &out[..] else {
+            panic!("{out:?}");
+        };
+        let answer = Message::from_datagram(bytes.clone()).expect("SIP");
+        assert_eq!((*to, answer.status()), (hop, Some(503)));
     }
 }

@@ -7,7 +7,7 @@ fn a_call_from_invite_to_bye() {
     let mut scene = Scene::new(1, 10);
     scene.by_vip(1, &invite("a"));
     let arrived = scene.one();
-    assert_eq!((arrived.at, arrived.from), (server_of(1), vip()));
+    assert_eq!((arrived.at, arrived.from), (server_of(1), own(1)));
     assert_eq!(arrived.uri(), CALLEE);
     assert_eq!(arrived.header(Name::MaxForwards), "69");
     assert_eq!(
@@ -20,7 +20,7 @@ fn a_call_from_invite_to_bye() {
         .map(|via| String::from_utf8_lossy(via).into_owned())
         .collect();
     assert!(
-        vias[0].starts_with("SIP/2.0/UDP 192.0.2.100:5060;branch=z9hG4bKpm"),
+        vias[0].starts_with("SIP/2.0/UDP 192.0.2.11:5062;branch=z9hG4bKpm"),
         "{vias:?}"
     );
     assert!(vias[1].contains("received=198.51.100.1") && vias[1].contains("rport=5060"));
@@ -172,13 +172,16 @@ fn responses_to_nothing_are_dropped() {
         ok.replace("u0;rport", "t1;rport"),
         ok.replace("z9hG4bKpm", "z9hG4bKxx"),
         ok.replace("198.51.100.1:5060;branch", "203.0.113.9:5060;branch"),
+        // To somebody else, or to another port.
+        ok.replace("received=198.51.100.1", "received=203.0.113.9"),
+        ok.replace("rport=5060", "rport=53"),
     ];
     for forged in forgeries {
         assert_ne!(forged, ok);
         scene.deliver(1, vip(), server_of(1), forged.as_bytes());
         assert!(scene.take().is_empty(), "{forged}");
     }
-    assert_eq!(scene.count(1, Count::Foreign), 6);
+    assert_eq!(scene.count(1, Count::Foreign), 8);
     scene.deliver(1, vip(), server_of(1), ok.as_bytes());
     assert_eq!(scene.one().status(), 200);
 }
