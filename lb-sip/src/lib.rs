@@ -33,4 +33,4 @@ pub use build::{RequestBuilder, ResponseBuilder};
 pub use framer::{Framer, StreamEvent};
 pub use message::{Edit, Message, Method, Name};
 pub use uri::{SipUri, Uri};
-pub use validate::{Verdict, validate};
+pub use validate::{Essentials, Verdict, examine, validate};

@@ -29,6 +29,7 @@ pub(crate) use edit::{Received, check_length, check_uri, check_value, offset_in,
 pub use flaws::Flaws;
 pub use method::Method;
 pub use name::Name;
+pub(crate) use name::Names;
 pub use parse::ParseError;
 pub(crate) use parse::{ContentLength, Head, read_head};
 
@@ -96,6 +97,7 @@ pub struct Message {
     bytes: Bytes,
     start: StartSpan,
     headers: Vec<HeaderSpan>,
+    names: Names,
     /// Where the header lines end: at the empty line.
     headers_end: u16,
     body: u16,
@@ -187,6 +189,7 @@ impl Message {
             bytes,
             start: head.start,
             headers: head.headers,
+            names: head.names,
             headers_end: head.headers_end as u16,
             flaws,
         }
@@ -268,13 +271,21 @@ impl Message {
 
     /// The first header field of this name.
     pub fn header(&self, name: Name) -> Option<Header<'_>> {
+        if !self.names.has(name) {
+            return None;
+        }
         let span = self.headers.iter().find(|span| span.name == name)?;
         Some(self.header_at(span))
     }
 
     /// All header fields of this name, in order.
     pub fn headers_of(&self, name: Name) -> impl Iterator<Item = Header<'_>> + Clone {
-        let spans = self.headers.iter().filter(move |span| span.name == name);
+        let spans = if self.names.has(name) {
+            &self.headers[..]
+        } else {
+            &[]
+        };
+        let spans = spans.iter().filter(move |span| span.name == name);
         spans.map(|span| self.header_at(span))
     }
 
@@ -313,6 +324,10 @@ impl Message {
             written_name: &self.bytes[start..start + usize::from(span.name_len)],
             raw: span.value.of(&self.bytes),
         }
+    }
+
+    pub(crate) fn names(&self) -> Names {
+        self.names
     }
 
     pub(crate) fn spans(&self) -> &[HeaderSpan] {

@@ -3,7 +3,7 @@
 //! A view, like [`Message`]: the bytes stay as they are. Lines that are none, and types that nothing
 //! here asks for, are passed over.
 
-use crate::message::Message;
+use crate::message::{Message, Name};
 use crate::rsip_values::{MediaType, media_type};
 use crate::text::{number, trim_end, trim_start};
 
@@ -160,6 +160,10 @@ impl Message {
     pub fn sdp(&self) -> Option<Sdp<'_>> {
         if self.body().is_empty() {
             return None;
+        }
+        let plain = self.header(Name::ContentType)?.raw;
+        if plain.eq_ignore_ascii_case(b"application/sdp") {
+            return Some(Sdp(self.body()));
         }
         match media_type(self)? {
             MediaType::Sdp(_) => Some(Sdp(self.body())),

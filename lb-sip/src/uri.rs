@@ -220,10 +220,9 @@ pub(crate) fn split_host_port(text: &[u8]) -> Option<(Host<'_>, Option<u16>)> {
         let colon = text.iter().position(|byte| *byte == b':');
         let colon = colon.unwrap_or(text.len());
         let (host, port) = text.split_at(colon);
-        let name = host_name(host)?;
-        let host = match name.as_bytes()[0] {
-            b'0'..=b'9' => v4_address(host).map_or(Host::Name(name), Host::V4),
-            _ => Host::Name(name),
+        let host = match v4_address(host) {
+            Some(address) => Host::V4(address),
+            None => Host::Name(host_name(host)?),
         };
         (host, port)
     };
@@ -246,15 +245,19 @@ fn host_name(text: &[u8]) -> Option<&str> {
 /// An IPv4 address: four numbers, as people write them, without further zeros before them.
 fn v4_address(text: &[u8]) -> Option<Ipv4Addr> {
     let mut octets = [0; 4];
-    let mut parts = text.split(|byte| *byte == b'.');
-    for octet in &mut octets {
-        let digits = parts.next()?;
-        if matches!(digits, [b'0', _, ..]) {
-            return None;
+    let (mut index, mut octet, mut digits) = (0, 0_u16, 0);
+    for byte in text {
+        match byte {
+            b'0'..=b'9' if digits == 0 || octet != 0 => {
+                octet = octet * 10 + u16::from(byte - b'0');
+                digits += 1;
+                octets[index] = u8::try_from(octet).ok()?;
+            }
+            b'.' if digits > 0 && index < 3 => (index, octet, digits) = (index + 1, 0, 0),
+            _ => return None,
         }
-        *octet = text::number(digits)?;
     }
-    parts.next().is_none().then(|| octets.into())
+    (index == 3 && digits > 0).then(|| octets.into())
 }
 
 /// An IPv6 address without brackets.
@@ -274,7 +277,7 @@ pub(crate) fn bare_address(text: &[u8]) -> Option<IpAddr> {
     match text {
         [b'[', inner @ .., b']'] => v6_address(inner).map(IpAddr::V6),
         text => {
-            let v4 = str::from_utf8(text).ok()?.parse().ok().map(IpAddr::V4);
+            let v4 = v4_address(text).map(IpAddr::V4);
             v4.or_else(|| v6_address(text).map(IpAddr::V6))
         }
     }

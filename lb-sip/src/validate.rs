@@ -14,7 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use bytes::Bytes;
 
 use crate::build::{BuildError, ResponseBuilder, reason_phrase};
-use crate::headers::{HeaderError, NameAddr, Via};
+use crate::headers::{CSeq, HeaderError, NameAddr, Via};
 use crate::message::{Flaws, Message, Method, Name, StartLine};
 use crate::text::is_token;
 use crate::uri::{Uri, UriError};
@@ -89,6 +89,29 @@ pub fn validate(message: &Message) -> Verdict {
     Rules::default().validate(message)
 }
 
+/// Judges a message by the usual [`Rules`], and hands out what was read for it; see
+/// [`Rules::examine`].
+pub fn examine(message: &Message) -> (Verdict, Option<Essentials<'_>>) {
+    Rules::default().examine(message)
+}
+
+/// What every message has that keeps the rules, so that nobody needs to read it twice.
+#[derive(Clone, Copy, Debug)]
+pub struct Essentials<'a> {
+    /// The top Via.
+    pub via: Via<'a>,
+    /// The Via behind it. `None` of requests, whose further Vias are not read.
+    pub next_via: Option<Via<'a>>,
+    /// The call's identity.
+    pub call_id: &'a [u8],
+    /// Number and method.
+    pub cseq: CSeq<'a>,
+    /// Who asked.
+    pub from: NameAddr<'a>,
+    /// Who was asked.
+    pub to: NameAddr<'a>,
+}
+
 /// Headers that are read here and may stand in a message once.
 const SINGLE: [Name; 8] = [
     Name::From,
@@ -104,34 +127,38 @@ const SINGLE: [Name; 8] = [
 const SINGLE_BITS: u64 = {
     let (mut bits, mut index) = (0, 0);
     while index < SINGLE.len() {
-        bits |= bit(SINGLE[index]);
+        bits |= SINGLE[index].bit();
         index += 1;
     }
     bits
 };
 
-const fn bit(name: Name) -> u64 {
-    1 << name as u8
-}
-
 impl Rules<'_> {
     /// Judges a message.
     pub fn validate(&self, message: &Message) -> Verdict {
-        match self.judge(message) {
-            Ok(verdict) => verdict,
-            Err(fault) => {
-                let answerable = !matches!(message.method(), None | Some(Method::Ack))
-                    && message.header(Name::Via).is_some();
-                if answerable {
-                    Verdict::Reject(fault)
-                } else {
-                    Verdict::Drop(fault)
-                }
-            }
-        }
+        self.examine(message).0
     }
 
-    fn judge(&self, message: &Message) -> Result<Verdict, Fault> {
+    /// Judges a message, and hands out what was read for it: `Some` where the verdict is
+    /// [`Verdict::Forward`].
+    pub fn examine<'m>(&self, message: &'m Message) -> (Verdict, Option<Essentials<'m>>) {
+        let fault = match self.judge(message) {
+            Ok(Some(essentials)) => return (Verdict::Forward, Some(essentials)),
+            Ok(None) => return (Verdict::Absorb, None),
+            Err(fault) => fault,
+        };
+        let answerable = !matches!(message.method(), None | Some(Method::Ack))
+            && message.header(Name::Via).is_some();
+        let verdict = if answerable {
+            Verdict::Reject(fault)
+        } else {
+            Verdict::Drop(fault)
+        };
+        (verdict, None)
+    }
+
+    /// `None` is a response for this element itself.
+    fn judge<'m>(&self, message: &'m Message) -> Result<Option<Essentials<'m>>, Fault> {
         let (StartLine::Request { version, .. } | StartLine::Response { version, .. }) =
             message.start_line();
         let flaws = message.flaws();
@@ -145,25 +172,33 @@ impl Rules<'_> {
             return Err(Fault::Repeated(name));
         }
         let via = message.top_via()?;
-        if via.params.get("branch") == Some(crate::headers::MAGIC_COOKIE) {
+        if via.written_branch() == Some(crate::headers::MAGIC_COOKIE) {
             return Err(Fault::Branch);
         }
-        message.call_id()?;
-        let cseq = message.cseq()?;
-        message.from()?;
-        message.to()?;
+        let mut essentials = Essentials {
+            via,
+            next_via: None,
+            call_id: message.call_id()?,
+            cseq: message.cseq()?,
+            from: message.from()?,
+            to: message.to()?,
+        };
         match message.start_line() {
             StartLine::Request { method, uri, .. } => {
-                if cseq.method != method {
+                if essentials.cseq.method != method {
                     return Err(Fault::Method);
                 }
-                self.judge_request(message, uri)
+                self.judge_request(message, uri)?;
             }
-            StartLine::Response { .. } => judge_response(message),
+            StartLine::Response { .. } => match next_of_response(message)? {
+                None => return Ok(None),
+                next => essentials.next_via = next,
+            },
         }
+        Ok(Some(essentials))
     }
 
-    fn judge_request(&self, message: &Message, uri: &[u8]) -> Result<Verdict, Fault> {
+    fn judge_request(&self, message: &Message, uri: &[u8]) -> Result<(), Fault> {
         let hops = message.max_forwards()?;
         for name in [Name::Contact, Name::Route] {
             for address in message.elements(name) {
@@ -188,7 +223,7 @@ impl Rules<'_> {
                 Fault::Malformed(Name::ProxyRequire)
             });
         }
-        Ok(Verdict::Forward)
+        Ok(())
     }
 
     fn judge_uri(&self, uri: &[u8]) -> Result<(), Fault> {
@@ -215,9 +250,12 @@ impl Rules<'_> {
 }
 
 fn repeated(message: &Message) -> Option<Name> {
+    if message.names().repeated() & SINGLE_BITS == 0 {
+        return None;
+    }
     let mut seen = 0;
     for header in message.spans() {
-        let bit = bit(header.name);
+        let bit = header.name.bit();
         if seen & bit & SINGLE_BITS != 0 {
             return Some(header.name);
         }
@@ -226,12 +264,14 @@ fn repeated(message: &Message) -> Option<Name> {
     None
 }
 
-fn judge_response(message: &Message) -> Result<Verdict, Fault> {
-    let Some(next) = message.vias().nth(1) else {
-        return Ok(Verdict::Absorb);
+/// The second Via of a response, if it has one.
+fn next_of_response(message: &Message) -> Result<Option<Via<'_>>, Fault> {
+    let Some(next) = message.elements(Name::Via).nth(1) else {
+        return Ok(None);
     };
-    if is_unicast(&next?) {
-        Ok(Verdict::Forward)
+    let next = Via::parse(next).ok_or(Fault::Malformed(Name::Via))?;
+    if is_unicast(&next) {
+        Ok(Some(next))
     } else {
         Err(Fault::NotUnicast)
     }

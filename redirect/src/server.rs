@@ -31,6 +31,7 @@ pub(crate) mod count;
 pub(crate) mod facts;
 pub(crate) mod fates;
 pub(crate) mod forward;
+pub(crate) mod keyed;
 pub(crate) mod record;
 pub(crate) mod target;
 #[cfg(test)]
@@ -55,7 +56,7 @@ use lb_sip::build::ResponseBuilder;
 use lb_sip::dialog::liveness::Policy;
 use lb_sip::dialog::table::{self, DialogTable};
 use lb_sip::headers::Via;
-use lb_sip::{Message, Method, SipUri, Verdict, validate};
+use lb_sip::{Essentials, Message, Method, SipUri, Verdict, examine};
 use record::Drain;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -260,9 +261,13 @@ impl Server {
             address: SocketAddr::new(from.address.ip().to_canonical(), from.address.port()),
             ..from
         };
-        let done = match validate(message) {
-            Verdict::Forward if message.is_request() => self.request(world, from, message, out),
-            Verdict::Forward => self.response(world.now, from, message, out),
+        let (verdict, essentials) = examine(message);
+        let done = match verdict {
+            Verdict::Forward => match &essentials {
+                Some(read) if message.is_request() => self.request(world, from, message, read, out),
+                Some(read) => self.response(world.now, from, message, read, out),
+                None => Err(Count::Invalid),
+            },
             Verdict::Absorb => {
                 self.counts.add(Count::ResponseAbsorbed);
                 let mut answers = Vec::new();
@@ -377,30 +382,31 @@ impl Server {
         world: World<'_>,
         from: Hop,
         message: &Message,
+        read: &Essentials<'_>,
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
-        let via = message.top_via().map_err(|_| Count::Invalid)?;
-        let call_id = message.call_id().map_err(|_| Count::Invalid)?;
+        let Essentials {
+            via, call_id, cseq, ..
+        } = read;
         let call = Call::of(self.secret, call_id);
-        let transaction = self.branches.transaction(&via, message);
-        let transaction = transaction.ok_or(Count::Invalid)?;
-        let is_new = message.to().is_ok_and(|to| to.tag().is_none());
+        let transaction = self.branches.transaction_of(via, call_id, cseq.number);
+        let is_new = read.to.tag().is_none();
         let received = Received {
             from,
             call,
             transaction,
-            reply: answer_to(&via, from),
+            reply: answer_to(via, from),
             is_new,
         };
         if self.is_inside(&received) {
-            return self.forward_out(world.now, received, message, out);
+            return self.forward_out(world.now, received, message, read, out);
         }
         match message.method() {
-            Some(Method::Invite) if is_new => self.invite(world, received, &via, message, out),
+            Some(Method::Invite) if is_new => self.invite(world, received, message, read, out),
             Some(Method::Ack | Method::Cancel) => {
-                self.after_invite(world.now, received, message, out)
+                self.after_invite(world.now, received, message, read, out)
             }
-            _ => self.forward_in(world.now, received, message, None, out),
+            _ => self.forward_in(world.now, received, message, read, None, out),
         }
     }
 
@@ -411,6 +417,7 @@ impl Server {
         now: Duration,
         received: Received,
         message: &Message,
+        read: &Essentials<'_>,
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
         match self.fates.get(now, received.transaction) {
@@ -420,13 +427,13 @@ impl Server {
             Some(Fate::Proxied { to, bytes }) => {
                 let (to, invite) = (*to, Message::from_datagram(bytes.clone()));
                 let uri = invite.as_ref().ok().and_then(Message::request_uri);
-                self.forward_to(now, received, message, uri, to, out)
+                self.forward_to(now, received, message, read, uri, to, out)
             }
             Some(Fate::Forwarded) => {
                 let uri = message.request_uri().and_then(target::restored);
-                self.forward_in(now, received, message, uri.as_deref(), out)
+                self.forward_in(now, received, message, read, uri.as_deref(), out)
             }
-            None => self.forward_in(now, received, message, None, out),
+            None => self.forward_in(now, received, message, read, None, out),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::transaction::{Class, Status};
 use bytes::Bytes;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -21,6 +22,27 @@ pub const TIMERS_PER_CALL: usize = 256;
 /// A dialog of one table. Never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DialogId(u64);
+
+/// Hashes numbers that are given out one after the other, which nobody else can choose.
+#[derive(Debug, Default)]
+struct Numbers(u64);
+
+impl Hasher for Numbers {
+    fn write_u64(&mut self, number: u64) {
+        // 2⁶⁴ over the golden ratio, made odd: neighbours lie far apart, in the high bits too.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 /// What a message is to the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,7 +150,7 @@ pub struct DialogTable {
     /// Record-Route entries that the observer puts on top of a request's.
     own_routes: usize,
     next_id: u64,
-    dialogs: HashMap<DialogId, Dialog>,
+    dialogs: HashMap<DialogId, Dialog, BuildHasherDefault<Numbers>>,
     /// No list is empty.
     by_call_id: HashMap<Bytes, Vec<DialogId>>,
     /// Those that are not over.
@@ -149,7 +171,7 @@ impl DialogTable {
             capacity,
             own_routes,
             next_id: 0,
-            dialogs: HashMap::new(),
+            dialogs: HashMap::default(),
             by_call_id: HashMap::new(),
             order: BTreeSet::new(),
             ended: BTreeSet::new(),
@@ -346,16 +368,19 @@ impl DialogTable {
     ) -> Observed {
         let policy = self.policy;
         let to_tag = facts.to_tag.unwrap_or_default();
-        let found = self.find(facts.call_id, facts.from_tag, to_tag);
-        let siblings: Vec<DialogId> = self
-            .with_call_id(facts.call_id)
-            .filter(|(_, dialog)| {
-                facts.method == Method::Invite
-                    && dialog.invite_cseq() == facts.cseq
-                    && dialog.party(Side::Caller).tag.as_deref() == Some(facts.from_tag)
-            })
-            .map(|(id, _)| id)
-            .collect();
+        let (mut found, mut siblings) = (None, Vec::new());
+        for (id, dialog) in self.with_call_id(facts.call_id) {
+            if found.is_none() {
+                let side = dialog.sender(facts.from_tag, to_tag);
+                found = side.map(|side| (id, side));
+            }
+            if facts.method == Method::Invite
+                && dialog.invite_cseq() == facts.cseq
+                && dialog.party(Side::Caller).tag.as_deref() == Some(facts.from_tag)
+            {
+                siblings.push(id);
+            }
+        }
         let Some(first) = siblings.first().copied() else {
             // Not of an INVITE that began a dialog.
             let Some((id, to)) = found else {

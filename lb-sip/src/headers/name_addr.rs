@@ -13,6 +13,7 @@ pub struct NameAddr<'a> {
     pub uri: &'a [u8],
     /// The header's parameters. Without angle brackets around the URI, all are the header's.
     pub params: Params<'a>,
+    tag: Option<&'a [u8]>,
 }
 
 impl<'a> NameAddr<'a> {
@@ -38,20 +39,21 @@ impl<'a> NameAddr<'a> {
             }
         };
         let params = Params::new(behind);
-        let fits = is_display_name(display)
-            && !uri.is_empty()
-            && !has_odd_byte(uri)
-            && params.are_well_formed();
-        fits.then_some(Self {
+        if !is_display_name(display) || uri.is_empty() || has_odd_byte(uri) {
+            return None;
+        }
+        let [tag] = params.read(["tag"])?;
+        Some(Self {
             display,
             uri,
             params,
+            tag,
         })
     }
 
     /// The tag of a From or To; `None` if there is none or if it is empty.
     pub fn tag(&self) -> Option<&'a [u8]> {
-        self.params.get("tag").filter(|tag| !tag.is_empty())
+        self.tag.filter(|tag| !tag.is_empty())
     }
 
     /// The preference of a Contact in thousandths (RFC 3261 §20.10); 1,000 where it says nothing, or

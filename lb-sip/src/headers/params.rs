@@ -129,27 +129,52 @@ impl<'a> Params<'a> {
 
     /// Whether they follow the grammar of header parameters (RFC 3261 §25.1).
     pub fn are_well_formed(&self) -> bool {
-        self.are_plain() || self.keep_the_grammar()
+        self.read([]).is_some()
+    }
+
+    /// What [`Params::get`] has for each of these names, in the pass that looks whether all keep the
+    /// grammar. `None` if they do not.
+    pub(super) fn read<const N: usize>(&self, names: [&str; N]) -> Option<[Option<&'a [u8]>; N]> {
+        let mut found = [None; N];
+        if self.read_plain(|name, value| note(&names, &mut found, name, value)) {
+            return Some(found.map(Option::flatten));
+        }
+        if !self.keep_the_grammar() {
+            return None;
+        }
+        found = [None; N];
+        for param in self.iter() {
+            note(&names, &mut found, param.name, param.value);
+        }
+        Some(found.map(Option::flatten))
     }
 
     /// Whether they are as almost all are, `;name=value;name` without white space and quotes: a
-    /// look at each byte.
-    fn are_plain(&self) -> bool {
+    /// look at each byte. `see` gets those before the first that is not.
+    fn read_plain(&self, mut see: impl FnMut(&'a [u8], Option<&'a [u8]>)) -> bool {
         let mut rest = self.0;
-        while let [b';', name @ ..] = rest {
-            let len = name.iter().take_while(|byte| is_token_byte(**byte)).count();
-            rest = &name[len..];
-            if len == 0 {
+        while let [b';', behind @ ..] = rest {
+            let len = behind
+                .iter()
+                .take_while(|byte| is_token_byte(**byte))
+                .count();
+            let (name, after) = behind.split_at(len);
+            rest = after;
+            if name.is_empty() {
                 return false;
             }
-            if let [b'=', value @ ..] = rest {
+            let mut value = None;
+            if let [b'=', behind @ ..] = rest {
                 let is_value = |byte: &&u8| is_value_byte(**byte) && **byte != b';';
-                let len = value.iter().take_while(is_value).count();
-                rest = &value[len..];
-                if len == 0 {
+                let len = behind.iter().take_while(is_value).count();
+                let (text, after) = behind.split_at(len);
+                rest = after;
+                if text.is_empty() {
                     return false;
                 }
+                value = Some(text);
             }
+            see(name, value);
         }
         rest.is_empty()
     }
@@ -167,6 +192,21 @@ impl<'a> Params<'a> {
     }
 }
 
+/// Keeps a parameter's value if it is the first of a wanted name.
+fn note<'a, const N: usize>(
+    names: &[&str; N],
+    found: &mut [Option<Option<&'a [u8]>>; N],
+    name: &[u8],
+    value: Option<&'a [u8]>,
+) {
+    for (wanted, place) in names.iter().zip(found) {
+        if place.is_none() && name.eq_ignore_ascii_case(wanted.as_bytes()) {
+            *place = Some(value);
+            return;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,11 +216,19 @@ mod tests {
         #[test]
         fn plain_parameters_keep_the_grammar(text in r#"[;;a=".< ,]{0,12}"#) {
             let params = Params::new(text.as_bytes());
-            prop_assert!(!params.are_plain() || params.keep_the_grammar());
+            let are_plain = params.read_plain(|_, _| ());
+            prop_assert!(!are_plain || params.keep_the_grammar());
             let is_odd = |letter| matches!(letter, '"' | ' ');
             if !text.contains(is_odd) {
-                prop_assert_eq!(params.are_plain(), params.keep_the_grammar());
+                prop_assert_eq!(are_plain, params.keep_the_grammar());
             }
+        }
+
+        #[test]
+        fn one_pass_reads_what_a_search_for_each_finds(text in r#"(;[ab]{1,2}(=[ab" .]{0,3})?){0,4}"#) {
+            let params = Params::new(text.as_bytes());
+            let expected = params.keep_the_grammar().then(|| ["A", "b", "ab"].map(|name| params.get(name)));
+            prop_assert_eq!(params.read(["A", "b", "ab"]), expected);
         }
     }
 }

@@ -26,6 +26,10 @@ pub struct Via<'a> {
     pub port: Option<u16>,
     /// `branch` and others.
     pub params: Params<'a>,
+    branch: Option<&'a [u8]>,
+    received: Option<&'a [u8]>,
+    rport: Option<&'a [u8]>,
+    maddr: Option<&'a [u8]>,
 }
 
 impl<'a> Via<'a> {
@@ -39,11 +43,12 @@ impl<'a> Via<'a> {
         let (transport, sent_by) = text::first_word(text::trim_start(parts.next()?));
         let (sent_by, params) = Params::split(sent_by);
         let (host, port) = sent_by_of(sent_by)?;
-        let fits = is_token(protocol)
-            && is_token(version)
-            && is_token(transport)
-            && params.are_well_formed();
-        fits.then_some(Self {
+        if !(is_token(protocol) && is_token(version) && is_token(transport)) {
+            return None;
+        }
+        let [branch, received, rport, maddr] =
+            params.read(["branch", "received", "rport", "maddr"])?;
+        Some(Self {
             text,
             protocol,
             version,
@@ -51,31 +56,40 @@ impl<'a> Via<'a> {
             host,
             port,
             params,
+            branch,
+            received,
+            rport,
+            maddr,
         })
+    }
+
+    /// The branch as written, cookie or not.
+    pub fn written_branch(&self) -> Option<&'a [u8]> {
+        self.branch
     }
 
     /// The transaction's identity on this hop. `None` of clients that keep RFC 2543.
     ///
     /// Empty where the cookie stands alone, which RFC 4475 §3.2.1 warns of.
     pub fn branch(&self) -> Option<&'a [u8]> {
-        let branch = self.params.get("branch")?;
+        let branch = self.branch?;
         branch.starts_with(MAGIC_COOKIE).then_some(branch)
     }
 
     /// Where the request really came from. Brackets around IPv6, which should not be there, are taken
     /// for what is meant (RFC 5118 §4.5).
     pub fn received(&self) -> Option<IpAddr> {
-        bare_address(self.params.get("received")?)
+        bare_address(self.received?)
     }
 
     /// The port it really came from (RFC 3581).
     pub fn rport(&self) -> Option<u16> {
-        text::number(self.params.get("rport")?)
+        text::number(self.rport?)
     }
 
     /// The address that the client wants responses at instead (RFC 3261 §18.1.1).
     pub fn maddr(&self) -> Option<Host<'a>> {
-        split_host_port(self.params.get("maddr")?).map(|host| host.0)
+        split_host_port(self.maddr?).map(|host| host.0)
     }
 }
 

@@ -129,9 +129,24 @@ impl<'m> Edit<'m> {
     /// # Errors
     /// The top Via cannot be read.
     pub fn set_received(&mut self, source: SocketAddr) -> Result<&mut Self, EditError> {
+        let via = self.message.top_via()?;
+        self.set_received_in(&via, source)
+    }
+
+    /// The same in a Via that has been read already.
+    ///
+    /// # Errors
+    /// It is none of this message.
+    pub fn set_received_in(
+        &mut self,
+        via: &Via<'m>,
+        source: SocketAddr,
+    ) -> Result<&mut Self, EditError> {
         let message = self.message;
-        let via = message.top_via()?;
-        let mut changes = Received::of(&via, source);
+        if !message.bytes().as_ptr_range().contains(&via.text.as_ptr()) {
+            return Err(HeaderError::Missing(Name::Via).into());
+        }
+        let mut changes = Received::of(via, source);
         let at = |part: &[u8]| offset_in(message.bytes(), part);
         if let Some((old, port)) = changes.rport.take() {
             let start = at(old);

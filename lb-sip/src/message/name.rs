@@ -132,7 +132,35 @@ const FIRST_OF_LENGTH: [u8; LONGEST + 2] = {
     first
 };
 
+/// Which names occur in a message, and which more than once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Names {
+    once: u64,
+    again: u64,
+}
+
+impl Names {
+    pub(super) fn note(&mut self, name: Name) {
+        self.again |= self.once & name.bit();
+        self.once |= name.bit();
+    }
+
+    pub(crate) const fn has(self, name: Name) -> bool {
+        self.once & name.bit() != 0
+    }
+
+    /// The names that occur more than once, by their [`Name::bit`].
+    pub(crate) const fn repeated(self) -> u64 {
+        self.again
+    }
+}
+
 impl Name {
+    /// One bit of 64 for each name.
+    pub(crate) const fn bit(self) -> u64 {
+        1 << self as u8
+    }
+
     /// The name in any case, full or compact.
     pub fn of(text: &[u8]) -> Self {
         match text.len() {
@@ -145,7 +173,9 @@ impl Name {
                 let letter = text[len - 1] | 0x20;
                 let is = |name: &str| {
                     let name = name.as_bytes();
-                    name[len - 1] | 0x20 == letter && name.eq_ignore_ascii_case(text)
+                    // Written as here by almost everybody, which is the shorter comparison.
+                    name[len - 1] | 0x20 == letter
+                        && (name == text || name.eq_ignore_ascii_case(text))
                 };
                 NAMES[usize::from(from)..usize::from(to)]
                     .iter()

@@ -2,7 +2,7 @@
 
 use memchr::{memchr, memchr2, memrchr};
 
-use super::{Flaws, HeaderSpan, MAX_HEADERS, MAX_MESSAGE, Method, Name, Span, StartSpan};
+use super::{Flaws, HeaderSpan, MAX_HEADERS, MAX_MESSAGE, Method, Name, Names, Span, StartSpan};
 use crate::text::{self, trim_end, trim_start};
 
 /// Why there is no message in these bytes.
@@ -39,6 +39,7 @@ pub(crate) enum ContentLength {
 pub(crate) struct Head {
     pub(crate) start: StartSpan,
     pub(crate) headers: Vec<HeaderSpan>,
+    pub(crate) names: Names,
     /// Where the header lines end: at the empty line.
     pub(crate) headers_end: usize,
     /// Where the body starts: behind the empty line.
@@ -72,6 +73,7 @@ pub(crate) fn read_head(bytes: &[u8]) -> Result<Head, ParseError> {
     let first = lines.line(false);
     let start = start_line(bytes, first, &mut lines.flaws)?;
     let mut headers = Vec::with_capacity(USUAL_HEADERS);
+    let mut names = Names::default();
     let mut content_length = ContentLength::Absent;
     let headers_end = loop {
         let at = lines.next;
@@ -102,11 +104,13 @@ pub(crate) fn read_head(bytes: &[u8]) -> Result<Head, ParseError> {
                 }
             };
         }
+        names.note(header.name);
         headers.push(header);
     };
     Ok(Head {
         start,
         headers,
+        names,
         headers_end,
         end: lines.next,
         content_length,
@@ -171,6 +175,22 @@ fn span_of(bytes: &[u8], start: usize, end: usize) -> Span {
 
 fn header(bytes: &[u8], line: Line, flaws: &mut Flaws) -> HeaderSpan {
     let text = &bytes[line.start..line.end];
+    // As almost all are: a token, and the colon at once.
+    let len = text
+        .iter()
+        .take_while(|byte| text::is_token_byte(**byte))
+        .count();
+    if text.get(len) == Some(&b':')
+        && len > 0
+        && let Ok(name_len) = u8::try_from(len)
+    {
+        return HeaderSpan {
+            name: Name::of(&text[..len]),
+            name_len,
+            line: line.start as u16,
+            value: span_of(bytes, line.start + len + 1, line.end),
+        };
+    }
     if let Some(colon) = memchr(b':', text) {
         // White space may stand before the colon, a fold may not (RFC 3261 §25.1: HCOLON).
         let name = text[..colon].trim_ascii_end();

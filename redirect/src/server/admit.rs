@@ -26,8 +26,7 @@ use lb_proto::offer::hops::{Arrival, Next, SHORTEST_RETRY};
 use lb_proto::offer::ticket::{MAX_VISITED, Ticket, Visited};
 use lb_proto::status::map::AvailabilityMap;
 use lb_sip::build::{Contact, ResponseBuilder};
-use lb_sip::headers::Via;
-use lb_sip::{Message, Name};
+use lb_sip::{Essentials, Message, Name};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -43,6 +42,7 @@ const RELAY_KIND: u32 = 0x504d_5245;
 struct Offered<'a, 'm> {
     received: Received,
     message: &'m Message,
+    read: &'a Essentials<'m>,
     /// Where its answer goes.
     reply: Hop,
     /// Who is to be written into the top Via as its sender; `None` when the first node has done so.
@@ -56,8 +56,8 @@ impl Server {
         &mut self,
         world: World<'_>,
         received: Received,
-        via: &Via<'_>,
         message: &Message,
+        read: &Essentials<'_>,
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
         let Received {
@@ -81,7 +81,8 @@ impl Server {
             }
             Some(Fate::Forwarded) => {
                 let uri = message.request_uri().and_then(target::restored);
-                return self.forward_in(world.now, received, message, uri.as_deref(), out);
+                let uri = uri.as_deref();
+                return self.forward_in(world.now, received, message, read, uri, out);
             }
             None => {}
         }
@@ -91,10 +92,11 @@ impl Server {
             let cluster = self.settings.cluster ^ RELAY_KIND;
             let ticket = Ticket::read(ticket, cluster, call, keys, world.wall);
             let ticket = ticket.map_err(|_| Count::RelayForged)?;
-            let reply = reply_to(via, from.way).ok_or(Count::NoAddress)?;
+            let reply = reply_to(&read.via, from.way).ok_or(Count::NoAddress)?;
             let offered = Offered {
                 received,
                 message,
+                read,
                 reply,
                 source: None,
                 world,
@@ -110,11 +112,12 @@ impl Server {
             }
         };
         match self.gate.begin(world.now, call) {
-            Ok(_) => self.take(world, received, arrival, message, out),
+            Ok(_) => self.take(world, received, arrival, message, read, out),
             Err(refusal) => {
                 let offered = Offered {
                     received,
                     message,
+                    read,
                     reply: received.reply,
                     source: Some(from.address),
                     world,
@@ -131,6 +134,7 @@ impl Server {
         received: Received,
         arrival: Arrival,
         message: &Message,
+        read: &Essentials<'_>,
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
         let (now, call) = (world.now, received.call);
@@ -157,7 +161,7 @@ impl Server {
             },
         );
         let uri = message.request_uri().and_then(target::restored);
-        let done = self.forward_in(now, received, message, uri.as_deref(), out);
+        let done = self.forward_in(now, received, message, read, uri.as_deref(), out);
         self.forget_if_over(now, call, out);
         match done {
             Ok(()) => {
@@ -346,7 +350,7 @@ impl Server {
             },
         );
         let (uri, first) = (target::uri_of(&contact).as_bytes(), out.len());
-        let done = self.forward_in(now, received, offered.message, Some(uri), out);
+        let done = self.forward_in(now, received, offered.message, offered.read, Some(uri), out);
         self.forget_if_over(now, received.call, out);
         match done {
             Ok(()) => self.counts.add(Count::Proxied),

@@ -14,10 +14,10 @@
 
 use super::{Hop, Way};
 use lb_common::siphash::{SipKey, siphash13};
-use lb_sip::Message;
 use lb_sip::build::HostPort;
 use lb_sip::headers::Via;
 use lb_sip::uri::Host;
+use lb_sip::{Essentials, Message};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
@@ -63,10 +63,21 @@ impl Branches {
     /// The transaction of a message that has this Via on top, or would have it but for ours. `None`
     /// for a message that was not validated.
     pub(crate) fn transaction(&mut self, via: &Via<'_>, message: &Message) -> Option<Transaction> {
+        let number = message.cseq().ok()?.number;
+        Some(self.transaction_of(via, message.call_id().ok()?, number))
+    }
+
+    /// The same of what was read of such a message already.
+    pub(crate) fn transaction_of(
+        &mut self,
+        via: &Via<'_>,
+        call_id: &[u8],
+        cseq: u32,
+    ) -> Transaction {
         let text = &mut self.scratch;
         text.clear();
         // Clients that keep RFC 2543 have no branch, or one that says little.
-        text.extend_from_slice(via.params.get("branch").unwrap_or_default());
+        text.extend_from_slice(via.written_branch().unwrap_or_default());
         text.push(b' ');
         match via.host {
             Host::Name(name) => text.extend_from_slice(name.as_bytes()),
@@ -75,9 +86,9 @@ impl Branches {
         }
         text.extend_from_slice(&via.port.unwrap_or_default().to_le_bytes());
         text.push(b' ');
-        text.extend_from_slice(message.call_id().ok()?);
-        text.extend_from_slice(&message.cseq().ok()?.number.to_le_bytes());
-        Some(Transaction(siphash13(self.key, text)))
+        text.extend_from_slice(call_id);
+        text.extend_from_slice(&cseq.to_le_bytes());
+        Transaction(siphash13(self.key, text))
     }
 
     /// What our Via begins with for all that leaves by one way.
@@ -108,13 +119,8 @@ impl Branches {
     }
 
     /// Where a response goes to whose top Via is ours. `None` if it is not.
-    pub(crate) fn way_back(
-        &mut self,
-        own: &Via<'_>,
-        next: &Via<'_>,
-        response: &Message,
-    ) -> Option<Hop> {
-        let branch = own.params.get("branch")?.strip_prefix(PREFIX)?;
+    pub(crate) fn way_back(&mut self, next: &Via<'_>, response: &Essentials<'_>) -> Option<Hop> {
+        let branch = response.via.written_branch()?.strip_prefix(PREFIX)?;
         let (digits, way) = branch.split_at_checked(DIGITS)?;
         let (kind, number) = way.split_first()?;
         let number = str::from_utf8(number).ok()?;
@@ -123,12 +129,12 @@ impl Branches {
             b't' => Way::Stream(number.parse().ok()?),
             _ => return None,
         };
-        let transaction = self.transaction(next, response)?;
+        let transaction = self.transaction_of(next, response.call_id, response.cseq.number);
         let reply = reply_to(next, way)?;
         let is_there = match way {
             Way::Datagram(_) => {
                 let to = self.hash_of_address(transaction, reply.address);
-                read_digits(own.params.get(TO)?)? == to
+                read_digits(response.via.params.get(TO)?)? == to
             }
             Way::Stream(_) => true,
         };

@@ -2,9 +2,9 @@
 //! that they live here.
 
 use super::Hop;
+use super::keyed::KeyedMap;
 use bytes::Bytes;
 use lb_proto::call::Call;
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ pub(crate) struct Entry {
 /// All of them. There are never more than dialogs in the record, and one.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
-    entries: HashMap<Call, Entry>,
+    entries: KeyedMap<Call, Entry>,
     /// Calls with answers that wait, by when the first was held: few, and for an instant.
     waiting: Vec<(Duration, Call)>,
 }

@@ -4,21 +4,27 @@ use lb_sip::dialog::{Media, MessageFacts, Method, Priority, Refresher, SessionEx
 use lb_sip::headers::{self, NameAddr};
 use lb_sip::sdp::Direction;
 use lb_sip::transaction::Status;
-use lb_sip::{Message, Name};
+use lb_sip::{Essentials, Message, Name};
 
 /// The facts of a message that was validated. `own_route` is the Record-Route that the request leaves
 /// with on top; `routes` is room for the values of that header.
 pub(crate) fn of<'a, 'r>(
     message: &'a Message,
+    essentials: &Essentials<'a>,
     own_route: Option<&'a [u8]>,
     routes: &'r mut Vec<&'a [u8]>,
 ) -> Option<MessageFacts<'r>>
 where
     'a: 'r,
 {
-    let cseq = message.cseq().ok()?;
+    let Essentials {
+        call_id,
+        cseq,
+        from,
+        to,
+        ..
+    } = essentials;
     let method = Method::of(cseq.method);
-    let (from, to) = (message.from().ok()?, message.to().ok()?);
     let status = match message.status() {
         Some(code) => Some(Status::new(code)?),
         None => None,
@@ -31,11 +37,11 @@ where
         routes.extend(message.elements(Name::RecordRoute));
     }
     Some(MessageFacts {
-        call_id: message.call_id().ok()?,
+        call_id,
         from_tag: from.tag().unwrap_or_default(),
-        from: without_params(message, Name::From, &from),
+        from: without_params(message, Name::From, from),
         to_tag: to.tag(),
-        to: without_params(message, Name::To, &to),
+        to: without_params(message, Name::To, to),
         cseq: cseq.number,
         method,
         status,

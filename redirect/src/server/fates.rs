@@ -6,8 +6,9 @@
 
 use super::Hop;
 use super::branch::Transaction;
+use super::keyed::KeyedMap;
 use bytes::Bytes;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// How long one is remembered: SIP's longest transaction (RFC 3261 §17: 64 · T1 · 2).
@@ -54,7 +55,7 @@ pub(crate) struct Fates {
     /// Bytes of the messages in `fates`.
     bytes: usize,
     forgotten: u64,
-    fates: HashMap<Transaction, Fate>,
+    fates: KeyedMap<Transaction, Fate>,
     /// In the order of their ends. Each of `fates` is here once.
     ends: VecDeque<(Duration, Transaction)>,
 }
@@ -66,7 +67,7 @@ impl Fates {
             most_bytes,
             bytes: 0,
             forgotten: 0,
-            fates: HashMap::new(),
+            fates: KeyedMap::default(),
             ends: VecDeque::new(),
         }
     }

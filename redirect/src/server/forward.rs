@@ -9,7 +9,7 @@ use lb_proto::admission::server::LONGEST_PAUSE;
 use lb_proto::call::Call;
 use lb_sip::dialog::table::Observed;
 use lb_sip::headers::NameAddr;
-use lb_sip::{Edit, Message, Method, Name, Uri};
+use lb_sip::{Edit, Essentials, Message, Method, Name, Uri};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ impl Server {
         now: Duration,
         received: Received,
         message: &Message,
+        read: &Essentials<'_>,
         request_uri: Option<&[u8]>,
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
@@ -30,6 +31,7 @@ impl Server {
             now,
             received,
             message,
+            read,
             request_uri,
             Hop { way, address },
             out,
@@ -37,21 +39,23 @@ impl Server {
     }
 
     /// The same, when it is known where to.
+    #[expect(clippy::too_many_arguments, reason = "each is another thing")]
     pub(super) fn forward_to(
         &mut self,
         now: Duration,
         received: Received,
         message: &Message,
+        read: &Essentials<'_>,
         request_uri: Option<&[u8]>,
         to: Hop,
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
-        let observed = self.observe_request(now, received, message);
+        let observed = self.observe_request(now, received, message, read);
         if observed == Observed::Full {
             self.settle(now, out);
             return Err(Count::NoRecord);
         }
-        let output = self.pass_on(received, message, request_uri, to);
+        let output = self.pass_on(received, message, read, request_uri, to);
         if output.is_ok() {
             self.counts.add(Count::RequestIn);
         }
@@ -66,6 +70,7 @@ impl Server {
         now: Duration,
         received: Received,
         message: &Message,
+        read: &Essentials<'_>,
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
         let Some(to) = self.next_hop(received, message) else {
@@ -93,12 +98,12 @@ impl Server {
                     },
                 );
             }
-            self.observe_request(now, received, message);
+            self.observe_request(now, received, message, read);
             self.forget_if_over(now, received.call, out);
         } else {
-            self.observe_request(now, received, message);
+            self.observe_request(now, received, message, read);
         }
-        let output = self.pass_on(received, message, None, to);
+        let output = self.pass_on(received, message, read, None, to);
         if output.is_ok() {
             self.counts.add(Count::RequestOut);
         }
@@ -113,13 +118,11 @@ impl Server {
         now: Duration,
         from: Hop,
         message: &Message,
+        read: &Essentials<'_>,
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
-        let mut vias = message.vias();
-        let (Some(Ok(own)), Some(Ok(next))) = (vias.next(), vias.next()) else {
-            return Err(Count::Invalid);
-        };
-        let to = self.branches.way_back(&own, &next, message);
+        let next = read.next_via.as_ref().ok_or(Count::Invalid)?;
+        let to = self.branches.way_back(next, read);
         let to = to.ok_or(Count::Foreign)?;
         let mut edit = message.edit();
         edit.pop(Name::Via, 1);
@@ -133,18 +136,17 @@ impl Server {
         self.note_overload(now, from, message);
 
         let mut routes = Vec::new();
-        if let Some(facts) = facts::of(message, None, &mut routes) {
+        if let Some(facts) = facts::of(message, read, None, &mut routes) {
             self.dialogs.observe(now, &facts, &mut self.events);
         }
         self.counts.add(Count::Response);
-        let draws_requests = message.status().is_some_and(|status| {
-            (101..300).contains(&status) && message.to().is_ok_and(|to| to.tag().is_some())
-        });
-        let call_id = message.call_id().map_err(|_| Count::Invalid)?;
+        let draws_requests = message
+            .status()
+            .is_some_and(|status| (101..300).contains(&status) && read.to.tag().is_some());
         if draws_requests
             && self
                 .calls
-                .hold(now, Call::of(self.secret, call_id), to, &bytes)
+                .hold(now, Call::of(self.secret, read.call_id), to, &bytes)
         {
             self.counts.add(Count::Held);
         } else {
@@ -155,10 +157,11 @@ impl Server {
     }
 
     /// Changes a request as a proxy does (§16.6), for the next hop.
-    fn pass_on(
+    fn pass_on<'m>(
         &mut self,
         received: Received,
-        message: &Message,
+        message: &'m Message,
+        read: &Essentials<'m>,
         request_uri: Option<&[u8]>,
         to: Hop,
     ) -> Result<Output, Count> {
@@ -178,8 +181,8 @@ impl Server {
             );
         let own_routes = self.own_routes(message);
         let mut edit = message.edit();
-        let change = |edit: &mut Edit<'_>| {
-            edit.set_received(from.address)?
+        let change = |edit: &mut Edit<'m>| {
+            edit.set_received_in(&read.via, from.address)?
                 .decrement_max_forwards()?
                 .push(Name::Via, &self.via)?;
             if own_routes > 0 {
@@ -239,6 +242,7 @@ impl Server {
         now: Duration,
         received: Received,
         message: &Message,
+        read: &Essentials<'_>,
     ) -> Observed {
         // These two say nothing to the record: a CANCEL's INVITE is answered, and that will.
         if message.method() == Some(Method::Cancel) {
@@ -249,6 +253,7 @@ impl Server {
         let mut routes = Vec::new();
         match facts::of(
             message,
+            read,
             own_route.as_deref().map(str::as_bytes),
             &mut routes,
         ) {
