@@ -110,6 +110,9 @@ pub struct Essentials<'a> {
     pub from: NameAddr<'a>,
     /// Who was asked.
     pub to: NameAddr<'a>,
+    /// The first Contact of a request, if it is not `*`. `None` of responses, whose Contacts are not
+    /// read.
+    pub contact: Option<NameAddr<'a>>,
 }
 
 /// Headers that are read here and may stand in a message once.
@@ -182,13 +185,14 @@ impl Rules<'_> {
             cseq: message.cseq()?,
             from: message.from()?,
             to: message.to()?,
+            contact: None,
         };
         match message.start_line() {
             StartLine::Request { method, uri, .. } => {
                 if essentials.cseq.method != method {
                     return Err(Fault::Method);
                 }
-                self.judge_request(message, uri)?;
+                essentials.contact = self.judge_request(message, uri)?;
             }
             StartLine::Response { .. } => match next_of_response(message)? {
                 None => return Ok(None),
@@ -198,15 +202,25 @@ impl Rules<'_> {
         Ok(Some(essentials))
     }
 
-    fn judge_request(&self, message: &Message, uri: &[u8]) -> Result<(), Fault> {
+    /// Answers with the first Contact, if it is an address.
+    fn judge_request<'m>(
+        &self,
+        message: &'m Message,
+        uri: &[u8],
+    ) -> Result<Option<NameAddr<'m>>, Fault> {
         let hops = message.max_forwards()?;
-        for name in [Name::Contact, Name::Route] {
-            for address in message.elements(name) {
-                let any = name == Name::Contact && address == b"*";
-                if !any && NameAddr::parse(address).is_none() {
-                    return Err(Fault::Malformed(name));
-                }
+        let mut first_contact = None;
+        for (index, address) in message.elements(Name::Contact).enumerate() {
+            if address == b"*" {
+                continue;
             }
+            let address = NameAddr::parse(address).ok_or(Fault::Malformed(Name::Contact))?;
+            if index == 0 {
+                first_contact = Some(address);
+            }
+        }
+        for address in message.addresses(Name::Route) {
+            address?;
         }
         self.judge_uri(uri)?;
         if hops == Some(0) {
@@ -223,7 +237,7 @@ impl Rules<'_> {
                 Fault::Malformed(Name::ProxyRequire)
             });
         }
-        Ok(())
+        Ok(first_contact)
     }
 
     fn judge_uri(&self, uri: &[u8]) -> Result<(), Fault> {

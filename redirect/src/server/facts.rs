@@ -22,6 +22,7 @@ where
         cseq,
         from,
         to,
+        contact,
         ..
     } = essentials;
     let method = Method::of(cseq.method);
@@ -45,10 +46,12 @@ where
         cseq: cseq.number,
         method,
         status,
-        contact: if is_refresh {
-            message.contact().ok().flatten().map(|contact| contact.uri)
-        } else {
-            None
+        contact: match contact {
+            Some(contact) if is_refresh => Some(contact.uri),
+            None if is_refresh && status.is_some() => {
+                message.contact().ok().flatten().map(|contact| contact.uri)
+            }
+            _ => None,
         },
         record_route: routes,
         media: if has_media { media(message) } else { None },
