@@ -1,8 +1,8 @@
 //! The calls that pass, by call key: where their two sides are, and whether the load balancers know
 //! that they live here.
 
-use super::Hop;
 use super::keyed::KeyedMap;
+use super::{Hop, Way};
 use bytes::Bytes;
 use lb_proto::call::Call;
 use std::net::SocketAddr;
@@ -40,11 +40,22 @@ pub(crate) struct Entry {
     pub live: u32,
     /// The SIP server, or the node that the call is forwarded to.
     pub inner: SocketAddr,
-    /// Where its first INVITE came from or went to.
+    /// Where its first INVITE came from or went to; on a stream, where its last request came from.
     pub outer: Hop,
     /// Whether the SIP server called.
     pub is_outgoing: bool,
     pub residence: Residence,
+}
+
+impl Entry {
+    /// A request of the call comes: if the peer has opened another connection, what goes to it goes
+    /// there from now on.
+    pub(crate) fn follow(&mut self, from: Hop) {
+        let are_streams = matches!((self.outer.way, from.way), (Way::Stream(_), Way::Stream(_)));
+        if are_streams && self.outer.address.ip() == from.address.ip() {
+            self.outer = from;
+        }
+    }
 }
 
 /// All of them. There are never more than dialogs in the record, and one.

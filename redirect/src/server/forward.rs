@@ -24,8 +24,11 @@ impl Server {
         request_uri: Option<&[u8]>,
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
-        let entry = self.calls.get(received.call);
-        let address = entry.map_or(self.settings.server, |entry| entry.inner);
+        let mut address = self.settings.server;
+        if let Some(entry) = self.calls.get_mut(received.call) {
+            entry.follow(received.from);
+            address = entry.inner;
+        }
         let way = self.way_to(address, None).ok_or(Count::NoAddress)?;
         self.forward_to(
             now,

@@ -260,3 +260,62 @@ fn calls_of_the_sip_server_go_out_and_are_counted() {
     assert_eq!(scene.one().at, server_of(1));
     assert_eq!(scene.node(1).gate().slots().taken(), 0);
 }
+
+/// A switch on a stream closes its connection and opens another: what the SIP server asks within the
+/// call goes to the new one.
+#[test]
+fn a_switch_that_connects_again_is_found() {
+    let mut scene = Scene::new(1, 10);
+    let by_stream = |scene: &mut Scene, stream, from: SocketAddr, text: String| {
+        let hop = Hop {
+            way: Way::Stream(stream),
+            address: from,
+        };
+        let mut out = Vec::new();
+        let world = World {
+            now: scene.now,
+            wall: NOON + scene.now,
+            map: &scene.map,
+        };
+        let text = text.replace("SIP/2.0/UDP", "SIP/2.0/TCP");
+        let message = Message::from_datagram(Bytes::from(text)).expect("SIP");
+        scene.nodes[0].receive(world, hop, &message, &mut out);
+        scene.carry(1, out);
+    };
+    let way_of_info = |scene: &mut Scene, cseq: u32| {
+        let text = format!(
+            "INFO sip:alice@198.51.100.1:5060;transport=tcp SIP/2.0\r\n\
+             Via: SIP/2.0/UDP 127.0.0.1:5070;branch=z9hG4bKinfo{cseq}\r\nMax-Forwards: 70\r\n\
+             From: <sip:bob@192.0.2.100>;tag=callee\r\nTo: <sip:alice@198.51.100.1>;tag=caller\r\n\
+             Call-ID: a\r\nCSeq: {cseq} INFO\r\nContent-Length: 0\r\n\r\n"
+        );
+        let hop = Hop {
+            way: Way::Datagram(1),
+            address: server_of(1),
+        };
+        let mut out = Vec::new();
+        let world = World {
+            now: scene.now,
+            wall: NOON + scene.now,
+            map: &scene.map,
+        };
+        scene.nodes[0].receive_datagram(world, hop, Bytes::from(text), &mut out);
+        let [Output::Send { to, .. }] = &out[..] else {
+            panic!("{out:?}");
+        };
+        to.way
+    };
+    by_stream(&mut scene, 7, switch(), invite("a"));
+    let arrived = scene.one();
+    scene.answer(&arrived, 200);
+    scene.one();
+    let in_call = |method, cseq| request(method, "a", CALLEE, cseq, method, "callee");
+    by_stream(&mut scene, 7, switch(), in_call("ACK", 1));
+    assert_eq!(way_of_info(&mut scene, 1), Way::Stream(7));
+    // From elsewhere anybody could come.
+    let stranger = "203.0.113.9:5060".parse().expect("an address");
+    by_stream(&mut scene, 9, stranger, in_call("INFO", 2));
+    assert_eq!(way_of_info(&mut scene, 2), Way::Stream(7));
+    by_stream(&mut scene, 8, switch(), in_call("INFO", 3));
+    assert_eq!(way_of_info(&mut scene, 3), Way::Stream(8));
+}
