@@ -44,7 +44,7 @@ fn version(running: &str, release: Option<Release>) -> Check {
         name: "kernel",
         state,
         found: running.to_owned(),
-        why: "The programs need helpers of Linux 5.18, and are tested on 6.1 and newer.",
+        why: "The programs need helpers of Linux 5.18; they have been tried on 6.18 only.",
         fix: "boot a kernel of 6.1 or newer".to_owned(),
     }
 }
