@@ -6,6 +6,7 @@
 
 mod check;
 mod file;
+pub mod pair;
 mod problem;
 
 use std::net::{IpAddr, SocketAddr};
@@ -19,6 +20,7 @@ use lb_proto::status::map::Discovery;
 use crate::netlink::Mac;
 use crate::plane::attach::Wanted;
 
+pub use pair::Pair;
 pub use problem::{ConfigError, Problem};
 
 /// Where the configuration is looked for unless told otherwise.
@@ -47,6 +49,8 @@ pub struct Config {
     pub vips: Vec<SocketAddr>,
     /// Access nodes, by id. At least one has a weight, unless nodes are learnt.
     pub nodes: Vec<NodeConfig>,
+    /// What there is to know when there are two controllers.
+    pub pair: Option<Pair>,
     /// Calls away from home.
     pub pins: PinLimits,
     /// How long the old table keeps its dialogs after the node set has changed.

@@ -1,5 +1,7 @@
 //! Does the file make sense? Every problem is found, not just the first.
 
+mod pair;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::{Range, RangeInclusive};
@@ -47,7 +49,9 @@ impl Checker {
         let nodes = self.nodes(&file.nodes, discovers);
         let vips = self.vips(&file.vips, &file.nodes);
         let status = self.status(file.status, &nodes);
+        let pair = self.pair(file.pair, &file.controllers, (&vips, &nodes, &status));
         Config {
+            pair,
             cluster: self.number(Some(&file.cluster), 0, 0..=u32::MAX.into()) as u32,
             keys: file.keys,
             bpffs: self.bpffs(file.bpffs),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::pair::{Designated, Switchback};
 use super::problem::Problem;
 use crate::plane::attach::XdpMode;
 
@@ -22,6 +23,9 @@ pub(super) struct File {
     pub(super) vips: Vec<Spanned<Vip>>,
     #[serde(default, rename = "node")]
     pub(super) nodes: Vec<Node>,
+    pub(super) pair: Option<Spanned<Pair>>,
+    #[serde(default, rename = "controller")]
+    pub(super) controllers: Vec<Controller>,
     #[serde(default)]
     pub(super) pins: Pins,
     #[serde(default)]
@@ -92,6 +96,47 @@ pub(super) struct Node {
     pub(super) interface: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) silent: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pair {
+    pub(super) id: Spanned<i64>,
+    pub(super) state_dir: Option<Spanned<PathBuf>>,
+    pub(super) keepalive_ms: Option<Spanned<i64>>,
+    pub(super) misses: Option<Spanned<i64>>,
+    pub(super) mode: Option<StandbyMode>,
+    pub(super) designated_state: Option<Spanned<Designated>>,
+    #[serde(default)]
+    pub(super) switchback: Switchback,
+    pub(super) vip: Option<VipMode>,
+    pub(super) vip_interface: Option<Spanned<String>>,
+    pub(super) version: Option<Spanned<i64>>,
+    pub(super) admin: Option<Spanned<PathBuf>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum StandbyMode {
+    #[default]
+    Hot,
+    Cold,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum VipMode {
+    #[default]
+    Address,
+    Announce,
+    None,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Controller {
+    pub(super) id: Spanned<i64>,
+    pub(super) address: Spanned<IpAddr>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -57,6 +57,7 @@ fn defaults_fill_the_minimal_file() {
                 interface: None,
                 is_silent: false,
             }],
+            pair: None,
             pins: PinLimits {
                 max: 262_144,
                 session: Duration::from_secs(14_400)
@@ -368,4 +369,148 @@ fn the_example_is_good_and_says_the_defaults() {
         .filter(|line| !line.starts_with("mac") && !line.starts_with("interface ="))
         .collect();
     assert_eq!(parse(&said.join("\n")), Ok(config));
+}
+
+const PAIR: &str = r#"
+[pair]
+id = 1
+vip_interface = "eth0"
+[[controller]]
+id = 1
+address = "192.0.2.21"
+[[controller]]
+id = 2
+address = "192.0.2.22"
+"#;
+
+fn with_pair(from: &str, to: &str) -> Result<Config, String> {
+    let text = [MINIMAL, PAIR].concat();
+    assert!(text.contains(from), "{from}");
+    parse(&text.replacen(from, to, 1))
+}
+
+#[test]
+fn a_pair_has_its_defaults() {
+    use super::pair::{Standby, Switchback, Takeover};
+
+    let pair = with_pair("", "")
+        .expect("a good file")
+        .pair
+        .expect("a pair");
+    let addresses = ["192.0.2.21", "192.0.2.22"].map(|at| at.parse().expect("an address"));
+    let expected = Pair {
+        id: 1,
+        controllers: [1, 2].into_iter().zip(addresses).collect(),
+        state_dir: "/var/lib/pointsman".into(),
+        keep_alive: Duration::from_millis(100),
+        misses: 3,
+        mode: Standby::Hot,
+        switchback: Switchback::Stay,
+        takeover: Takeover::Address("eth0".to_owned()),
+        version: 1,
+        admin: "/run/pointsman/controller.sock".into(),
+    };
+    assert_eq!(pair, expected);
+    assert_eq!(pair.own_address(), Some(addresses[0]));
+    assert_eq!(pair.others().collect::<Vec<_>>(), [(2, addresses[1])]);
+}
+
+#[test]
+fn everything_can_be_said_of_a_pair() {
+    use super::pair::{Designated, Standby, Switchback, Takeover};
+
+    let text = "[pair]\nid = 2\nstate_dir = \"/state\"\nkeepalive_ms = 20\nmisses = 4\n\
+                mode = \"cold\"\ndesignated_state = \"reinitialise\"\nswitchback = \"resume\"\n\
+                vip = \"announce\"\nversion = 7\nadmin = \"/run/admin\"\n";
+    let config = with_pair("[pair]\nid = 1\n", text).expect("a good file");
+    let pair = config.pair.expect("a pair");
+    assert_eq!((pair.id, pair.misses, pair.version), (2, 4, 7));
+    assert_eq!(pair.keep_alive, Duration::from_millis(20));
+    assert_eq!(pair.mode, Standby::Cold(Designated::Reinitialise));
+    assert_eq!(pair.switchback, Switchback::Resume);
+    assert_eq!(pair.takeover, Takeover::Announce("eth0".to_owned()));
+    assert_eq!(pair.state_dir, Path::new("/state"));
+    assert_eq!(pair.admin, Path::new("/run/admin"));
+}
+
+#[test]
+fn every_rule_of_a_pair_is_kept() {
+    let second = "[[controller]]\nid = 2\naddress = \"192.0.2.22\"\n";
+    let cases: &[(&str, &str, &str)] = &[
+        (
+            "[pair]\nid = 1",
+            "[pair]\nid = 3",
+            "15:6: no [[controller]] has this id",
+        ),
+        (
+            "[pair]\nid = 1",
+            "[pair]\nid = 16",
+            "15:6: 16 is out of range",
+        ),
+        (
+            "[pair]\nid = 1\nvip_interface = \"eth0\"\n",
+            "",
+            "[[controller]] without [pair]",
+        ),
+        (second, "", "a pair of fewer than two"),
+        ("id = 2", "id = 1", "controller 1 is there twice"),
+        ("192.0.2.22", "192.0.2.21", "is somebody else's, or a VIP"),
+        ("192.0.2.22", "192.0.2.10", "is somebody else's, or a VIP"),
+        ("192.0.2.22", "192.0.2.11", "is somebody else's, or a VIP"),
+        ("192.0.2.22", "2001:db8::2", "controllers at IPv4 and IPv6"),
+        ("192.0.2.22", "0.0.0.0", "stands for all addresses"),
+        ("vip_interface = \"eth0\"\n", "", "no vip_interface"),
+        (
+            "vip_interface = \"eth0\"",
+            "vip_interface = \"\"",
+            "not a name",
+        ),
+        (
+            "vip_interface",
+            "designated_state = \"idle\"\nvip_interface",
+            "16:20: a designated state, but mode",
+        ),
+        (
+            "vip_interface",
+            "keepalive_ms = 9\nvip_interface",
+            "9 is out of range",
+        ),
+        (
+            "vip_interface",
+            "misses = 1\nvip_interface",
+            "1 is out of range",
+        ),
+        (
+            "vip_interface",
+            "version = 0\nvip_interface",
+            "0 is out of range",
+        ),
+        (
+            "vip_interface",
+            "admin = \"x\"\nvip_interface",
+            "16:9: a relative path",
+        ),
+        (
+            "vip_interface",
+            "state_dir = \"x\"\nvip_interface",
+            "a relative path",
+        ),
+        (
+            "[status]",
+            "[status]\ndiscover = true",
+            "a pair that learns its nodes",
+        ),
+        (
+            "address = \"192.0.2.11\"",
+            "address = \"192.0.2.11\"\nsilent = true",
+            "nobody can witness",
+        ),
+    ];
+    for (from, to, expected) in cases {
+        let report = with_pair(from, to).expect_err(to);
+        assert!(
+            report.contains(expected),
+            "{to:?}: {expected:?} not in\n{report}"
+        );
+    }
 }

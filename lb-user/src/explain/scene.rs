@@ -57,6 +57,7 @@ impl Scene {
             interfaces: Vec::new(),
             vips: vips.to_vec(),
             nodes: (1..=nodes).map(node).collect(),
+            pair: None,
             pins: PinLimits::default(),
             drain: Duration::ZERO,
             metrics: None,
