@@ -1,6 +1,8 @@
 //! The thin edges between the daemons and the operating system, on tokio.
 //!
 //! - [`keys`]: reads the key file, if nobody else can.
+//! - [`epoch`]: which life of a machine this is.
+//! - [`kept`]: a line of text that outlives the process.
 //! - [`interface`]: network interfaces by name.
 //! - [`multicast`]: the sockets of the status plane.
 //! - [`metrics`]: a page of numbers for Prometheus, and the server that hands it out.
@@ -11,7 +13,9 @@
 //!
 //! No protocol lives here: what the bytes mean is lb-proto's.
 
+pub mod epoch;
 pub mod interface;
+pub mod kept;
 pub mod keys;
 pub mod metrics;
 pub mod multicast;

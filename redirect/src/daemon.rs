@@ -7,7 +7,6 @@
 use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::epoch;
 use crate::health::Verdict;
 use crate::node::{self, Node};
 use crate::numbers;
@@ -24,7 +23,7 @@ use lb_common::Address;
 use lb_common::beacon::Beacon;
 use lb_net::interface::Interface;
 use lb_net::shutdown::Shutdown;
-use lb_net::{metrics, random, systemd};
+use lb_net::{epoch, metrics, random, systemd};
 use lb_proto::admission;
 use lb_proto::keys::KeyRing;
 use lb_proto::status::map::AvailabilityMap;

@@ -21,7 +21,6 @@ mod cli;
 mod clock;
 mod config;
 mod daemon;
-mod epoch;
 mod health;
 mod node;
 mod numbers;

@@ -477,8 +477,8 @@ fn every_rule_of_a_pair_is_kept() {
         ),
         (
             "vip_interface",
-            "misses = 1\nvip_interface",
-            "1 is out of range",
+            "misses = 0\nvip_interface",
+            "0 is out of range",
         ),
         (
             "vip_interface",

@@ -71,7 +71,7 @@ impl Checker {
             controllers: known,
             state_dir: self.absolute(pair.state_dir, DEFAULT_STATE_DIR),
             keep_alive: Duration::from_millis(keep_alive as u64),
-            misses: self.number(pair.misses.as_ref(), 3, 2..=100) as u32,
+            misses: self.number(pair.misses.as_ref(), 3, 1..=10) as u32,
             mode,
             switchback: pair.switchback,
             takeover,

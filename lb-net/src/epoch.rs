@@ -1,15 +1,15 @@
-//! The boot epoch: which life of the node this is. Greater than every one before it.
+//! The boot epoch: which life of a machine this is. Greater than every one before it.
 //!
-//! Receivers refuse a beacon whose epoch and sequence number are not greater than the last they took,
-//! so a node that came back with an earlier epoch would never be heard again. The epoch is therefore
-//! on the disk, safely, before the first beacon with it goes out.
+//! Receivers refuse a datagram whose epoch and sequence number are not greater than the last they took,
+//! so a machine that came back with an earlier epoch would never be heard again. The epoch is therefore
+//! on the disk, safely, before the first datagram with it goes out.
 //!
 //! It is the time of day in seconds, or one more than the last, whichever is greater. So it grows even
 //! when the directory is lost (unless the clock was set back as well), and even when the clock is wrong
 //! (unless the directory is lost as well). Nothing else depends on the time of day.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use crate::kept;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,21 +17,40 @@ const FILE: &str = "epoch";
 
 /// Why there is no epoch.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum EpochError {
+pub enum EpochError {
+    /// Whether there was an earlier one cannot be told.
     #[error("cannot read the last boot epoch from {path}")]
-    Read { path: PathBuf, source: io::Error },
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It would be forgotten.
     #[error(
-        "cannot keep the boot epoch in {path}: without it, beacons after the next boot would be refused"
+        "cannot keep the boot epoch in {path}: without it, what is sent after the next boot would be refused"
     )]
-    Write { path: PathBuf, source: io::Error },
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// There is none after the last.
     #[error(
         "the last boot epoch in {path} is the highest there can be; if that is a mistake, remove the file and restart the controllers"
     )]
-    Exhausted { path: PathBuf },
+    Exhausted {
+        /// The file.
+        path: PathBuf,
+    },
 }
 
 /// Begins a new life: the epoch to send with, kept already.
-pub(crate) fn begin(state_dir: &Path) -> Result<u32, EpochError> {
+///
+/// # Errors
+/// [`EpochError`].
+pub fn begin(state_dir: &Path) -> Result<u32, EpochError> {
     let since_1970 = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -47,41 +66,34 @@ pub(crate) fn begin(state_dir: &Path) -> Result<u32, EpochError> {
 }
 
 /// Keeps an epoch: on the disk when this returns.
-pub(crate) fn keep(state_dir: &Path, epoch: u32) -> Result<(), EpochError> {
+///
+/// # Errors
+/// [`EpochError::Write`].
+pub fn keep(state_dir: &Path, epoch: u32) -> Result<(), EpochError> {
     let path = state_dir.join(FILE);
-    try_keep(state_dir, &path, epoch).map_err(|source| EpochError::Write { path, source })
+    kept::write(&path, &epoch.to_string()).map_err(|source| EpochError::Write { path, source })
 }
 
 /// The epoch of the last life; 0 when there was none.
 fn last(state_dir: &Path) -> Result<u32, EpochError> {
     let path = state_dir.join(FILE);
-    match fs::read_to_string(&path) {
-        Ok(text) => Ok(text.trim().parse().unwrap_or_else(|_| {
+    match kept::read(&path) {
+        Ok(Some(text)) => Ok(text.parse().unwrap_or_else(|_| {
             tracing::warn!(
                 ?path,
                 "the last boot epoch is no number; going by the clock"
             );
             0
         })),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Ok(None) => Ok(0),
         Err(source) => Err(EpochError::Read { path, source }),
     }
-}
-
-fn try_keep(state_dir: &Path, path: &Path, epoch: u32) -> io::Result<()> {
-    fs::create_dir_all(state_dir)?;
-    let fresh = path.with_extension("new");
-    let mut file = File::create(&fresh)?;
-    writeln!(file, "{epoch}")?;
-    file.sync_all()?;
-    // The new file is whole before it takes the old one's name, and the name is on the disk too.
-    fs::rename(&fresh, path)?;
-    File::open(state_dir)?.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     struct Directory(PathBuf);
 
