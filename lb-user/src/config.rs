@@ -8,6 +8,7 @@ mod check;
 mod file;
 pub mod pair;
 mod problem;
+pub mod shared;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};

@@ -46,6 +46,15 @@ pub enum ConfigError {
         #[source]
         source: io::Error,
     },
+    /// The shared part that was fetched from the other controller cannot be used.
+    #[error("{path}: cannot be used; remove it to go by the own file")]
+    Shared {
+        /// Where it is kept.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: Box<super::shared::SharedError>,
+    },
     /// Its contents are wrong.
     #[error("{report}")]
     Wrong {
