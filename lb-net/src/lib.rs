@@ -2,6 +2,7 @@
 //!
 //! - [`keys`]: reads the key file, if nobody else can.
 //! - [`interface`]: network interfaces by name.
+//! - [`link`]: encrypted connections between controllers and nodes.
 //! - [`multicast`]: the sockets of the status plane.
 //! - [`metrics`]: a page of numbers for Prometheus, and the server that hands it out.
 //! - [`shutdown`]: SIGTERM and SIGINT as a value to wait for.
@@ -13,6 +14,7 @@
 
 pub mod interface;
 pub mod keys;
+pub mod link;
 pub mod metrics;
 pub mod multicast;
 pub mod random;
