@@ -203,6 +203,11 @@ impl Sender {
         }
     }
 
+    /// Bytes that wait, each message with a little for itself.
+    pub fn queued(&self) -> usize {
+        self.shared.queued.load(Ordering::Acquire)
+    }
+
     /// Waits for the link's end. Cancelling it loses nothing.
     pub async fn ended(&self) -> LinkError {
         any_end(&mut self.shared.end.subscribe()).await
