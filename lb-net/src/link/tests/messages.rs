@@ -316,3 +316,32 @@ async fn a_message_that_does_not_go_on() {
     };
     assert_eq!(treated(hold, limits).await, LinkError::Unfinished);
 }
+
+/// A refusal, say: who cannot write any more has still to hear why.
+#[tokio::test]
+async fn a_last_word_is_heard_though_the_connection_broke() {
+    let mut site = Site::new(limits());
+    let to = site.address;
+    let controller = site.controller();
+    let (mut ours, theirs) = site.link(&controller, to).await;
+    theirs.sender.send("no".into()).expect("a link");
+    soon(until(|| theirs.sender.queued() == 0)).await;
+    ours.sender.send("please".into()).expect("a link");
+    soon(until(|| ours.sender.queued() == 0)).await;
+    // With something unread: the system resets the connection.
+    drop(theirs);
+    soon(until(|| site.node.counts().open() == 0)).await;
+    let error = soon(async {
+        loop {
+            if let Err(error) = ours.sender.send("please".into()) {
+                return error;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(matches!(error, LinkError::Lost { .. }), "{error:?}");
+    assert_eq!(soon(ours.receiver.recv()).await, Ok("no".into()));
+    assert_eq!(soon(ours.receiver.recv()).await, Err(error));
+    assert_eq!(controller.counts().count("lost"), 1);
+}
