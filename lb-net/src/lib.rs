@@ -4,6 +4,7 @@
 //! - [`epoch`]: which life of a machine this is.
 //! - [`kept`]: a line of text that outlives the process.
 //! - [`interface`]: network interfaces by name.
+//! - [`link`]: encrypted connections between controllers and nodes.
 //! - [`multicast`]: the sockets of the status plane.
 //! - [`metrics`]: a page of numbers for Prometheus, and the server that hands it out.
 //! - [`shutdown`]: SIGTERM and SIGINT as a value to wait for.
@@ -17,6 +18,7 @@ pub mod epoch;
 pub mod interface;
 pub mod kept;
 pub mod keys;
+pub mod link;
 pub mod metrics;
 pub mod multicast;
 pub mod random;

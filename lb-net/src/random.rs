@@ -19,7 +19,7 @@ pub fn bytes<const N: usize>() -> io::Result<[u8; N]> {
 /// A random seed, for jitter and the like.
 ///
 /// # Errors
-/// As [`bytes`].
+/// As [`bytes()`].
 pub fn seed() -> io::Result<u64> {
     bytes().map(u64::from_ne_bytes)
 }
