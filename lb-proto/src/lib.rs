@@ -10,10 +10,12 @@
 //! - [`admission`]: whether this node takes a call, and the slots that it holds for calls.
 //! - [`offer`]: which other node is offered a call that this one does not take.
 //! - [`pin_report`]: how the LBs learn that a call lives away from its home.
+//! - [`call_state`]: how a controller that takes over learns which calls there are.
 //! - [`call`]: by what name these know a call.
 
 pub mod admission;
 pub mod call;
+pub mod call_state;
 pub mod keys;
 pub mod offer;
 pub mod pin_report;

@@ -1,0 +1,629 @@
+//! The controller's side: whom to ask what, and when.
+//!
+//! ```text
+//!    linked ──► Keys ──────► Page ──► Page … ──► Named ──► ok ──► Keys (every 5 s) ──► Named ──► ok …
+//!                │ no calls    │ the first time:   │ those whose record
+//!                └──────► ok   │ all, in pages     │ did not come, or that have changed
+//!    lost, or silent for 1 s: unreachable; linked again, or heard again: from Keys on
+//!    cold stand-by:  linked ──► Reset ──► Reset (until none is left) ──► Keys …
+//! ```
+//! All nodes are asked for their keys at once: a few bytes for each call, which are all that a pin
+//! needs. Records follow in pages, for a bounded number of nodes at a time: those first that have
+//! emergencies, and of these the largest; each node pages the most urgent calls first and of these the
+//! longest. One request is outstanding with a node, and it is never asked twice within 100 ms, whatever
+//! becomes of its link.
+//!
+//! A node that does not answer keeps nothing from the others: it has no place among those that are
+//! asked for records before it has given its keys, and loses that when it falls silent. Its calls are
+//! unknown, and stay in the database.
+//!
+//! There is no socket and no clock in it: links are reported by [`Collector::linked`] and
+//! [`Collector::lost`], bytes come by [`Collector::message`], and what is to be done comes out as
+//! [`Output`]s.
+
+mod node;
+
+use super::database::{Completeness, Database, Told};
+use super::wire::{self, Message, Party, Request, WireError};
+use super::{CallKey, Designated};
+use crate::call::Call;
+use crate::random::Random;
+use node::{Asked, Node, Question, Step};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How fast nodes are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// From one request to a node to the next, at least.
+    pub apart: Duration,
+    /// Silence after a request, or without a link, that makes a node unreachable.
+    pub patience: Duration,
+    /// From a request that was not answered to the next; twice as long after each further one.
+    pub first_retry: Duration,
+    /// The longest of these.
+    pub longest_retry: Duration,
+    /// Nodes that are sending records at a time.
+    pub most_at_once: usize,
+    /// Silence after which a node does not count among these any more.
+    pub lend_after: Duration,
+    /// Records asked for at a time.
+    pub page: u16,
+    /// How often keys are asked for when all is known.
+    pub refresh: Duration,
+}
+
+impl Pace {
+    /// 100 ms, 1 s, 200 ms, 5 s, 64 nodes, 100 ms, 1,000 records, 5 s.
+    ///
+    /// 64 pages of 1,000 records of 250 bytes are 16 MB on their way at a time.
+    pub const DEFAULT: Self = Self {
+        apart: Duration::from_millis(100),
+        patience: Duration::from_secs(1),
+        first_retry: Duration::from_millis(200),
+        longest_retry: Duration::from_secs(5),
+        most_at_once: 64,
+        lend_after: Duration::from_millis(100),
+        page: 1_000,
+        refresh: Duration::from_secs(5),
+    };
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// Calls that the database holds by default: at 250 bytes each, half a gigabyte.
+pub const DEFAULT_CAPACITY: usize = 2_000_000;
+
+/// What does not change while it runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// The cluster.
+    pub cluster: u32,
+    /// The controller that asks.
+    pub controller: u16,
+    /// Calls in the database, at most.
+    pub capacity: usize,
+    /// How fast nodes are asked.
+    pub pace: Pace,
+}
+
+/// How a controller takes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Calls go on, and their state is asked for.
+    Hot,
+    /// Calls are reset, and the database begins without any.
+    Cold(Designated),
+}
+
+/// What is to be done, and what has happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send this to a node. If that fails, its link is lost.
+    Request {
+        /// The node.
+        node: u16,
+        /// The message.
+        message: Vec<u8>,
+    },
+    /// The call lives with the node: where that is not its home, it needs a pin. Said of every call,
+    /// again when it is answered, and of one that rings with every refresh.
+    Pin {
+        /// The call.
+        call: Call,
+        /// Where it lives.
+        node: u16,
+        /// It was answered.
+        confirmed: bool,
+    },
+    /// The node has the call no more.
+    Ended {
+        /// The call.
+        call: Call,
+        /// Where it lived.
+        node: u16,
+    },
+    /// All calls of a node are known.
+    NodeComplete {
+        /// The node.
+        node: u16,
+        /// How many there are.
+        calls: usize,
+        /// Since the rebuild began, or since the node was heard again.
+        took: Duration,
+    },
+    /// A node does not answer. Its calls are unknown from now on.
+    Unreachable {
+        /// The node.
+        node: u16,
+    },
+    /// A node does not grant that this controller asks: it has accepted this term.
+    Refused {
+        /// The node.
+        node: u16,
+        /// The highest term that it has accepted.
+        term: u64,
+    },
+    /// Every node is complete or unreachable. Said once in a reign.
+    Complete {
+        /// Nodes whose calls are known.
+        nodes: usize,
+        /// Nodes that do not answer.
+        unreachable: usize,
+        /// Calls that are known.
+        calls: usize,
+        /// Until the last of those nodes was complete.
+        took: Duration,
+    },
+}
+
+/// What went wrong, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Requests.
+    pub asked: u64,
+    /// Requests that were not answered in time.
+    pub missed: u64,
+    /// Parts that came twice, or in answer to what is not asked any more.
+    pub stale: u64,
+    /// Messages that are none, or that no node sends.
+    pub malformed: u64,
+    /// Requests that nodes refused.
+    pub refused: u64,
+}
+
+/// A reign.
+#[derive(Clone, Copy, Debug)]
+struct Reign {
+    term: u64,
+    mode: Mode,
+    began: Duration,
+    /// When the last node was complete.
+    latest: Duration,
+    is_complete: bool,
+}
+
+/// The rebuild and its database; see the [module](self).
+#[derive(Debug)]
+pub struct Collector {
+    settings: Settings,
+    nodes: BTreeMap<u16, Node>,
+    database: Database,
+    reign: Option<Reign>,
+    random: Random,
+    counts: Counts,
+}
+
+impl Collector {
+    /// A collector that asks nobody yet.
+    pub fn new(settings: Settings, nodes: impl IntoIterator<Item = u16>, seed: u64) -> Self {
+        let mut collector = Self {
+            settings,
+            nodes: BTreeMap::new(),
+            database: Database::new(settings.capacity),
+            reign: None,
+            random: Random::new(seed),
+            counts: Counts::default(),
+        };
+        collector.set_nodes(Duration::ZERO, nodes);
+        collector
+    }
+
+    /// These are the nodes from now on.
+    pub fn set_nodes(&mut self, now: Duration, nodes: impl IntoIterator<Item = u16>) {
+        let mut kept = BTreeMap::new();
+        for id in nodes {
+            let node = self.nodes.remove(&id);
+            kept.insert(id, node.unwrap_or_else(|| Node::new(now)));
+        }
+        self.database.set_nodes(kept.keys().copied());
+        self.nodes = kept;
+    }
+
+    /// The controller reigns: what its nodes hold is to be found out. What is in the database is
+    /// forgotten; links that are up are used.
+    pub fn begin(&mut self, now: Duration, term: u64, mode: Mode, out: &mut Vec<Output>) {
+        self.database.clear();
+        self.reign = Some(Reign {
+            term,
+            mode,
+            began: now,
+            latest: now,
+            is_complete: false,
+        });
+        for (id, node) in &mut self.nodes {
+            node.begin(now, mode);
+            if node.is_linked {
+                self.settings.greet(*id, term, out);
+            }
+        }
+        self.schedule(now, out);
+    }
+
+    /// It reigns no more: nobody is asked, and the database is empty.
+    pub fn end(&mut self) {
+        self.reign = None;
+        self.database.clear();
+        for node in self.nodes.values_mut() {
+            node.asked = None;
+        }
+    }
+
+    /// What is known, at any time.
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// What was asked, and what went wrong.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// There is a link to a node, a new one.
+    pub fn linked(&mut self, now: Duration, id: u16, out: &mut Vec<Output>) {
+        self.lost(now, id, out);
+        let (Some(node), Some(reign)) = (self.nodes.get_mut(&id), self.reign) else {
+            if let Some(node) = self.nodes.get_mut(&id) {
+                node.is_linked = true;
+            }
+            return;
+        };
+        node.link(now, reign.mode);
+        if self.database.completeness(id) == Some(Completeness::Unreachable) {
+            node.began = now;
+            self.database.set_completeness(id, Completeness::Rebuilding);
+        }
+        self.settings.greet(id, reign.term, out);
+        self.schedule(now, out);
+    }
+
+    /// The link to a node is gone.
+    pub fn lost(&mut self, now: Duration, id: u16, out: &mut Vec<Output>) {
+        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.is_linked) else {
+            return;
+        };
+        node.unlink(now);
+        if self.reign.is_none() {
+            return;
+        }
+        let doubtful = node.next_request();
+        self.database.distrust_before(id, doubtful);
+        if self.database.completeness(id) == Some(Completeness::Ok) {
+            self.database
+                .set_completeness(id, Completeness::Unreachable);
+            out.push(Output::Unreachable { node: id });
+        }
+        self.schedule(now, out);
+    }
+
+    /// A message came over the link to a node.
+    ///
+    /// # Errors
+    /// [`WireError`] for what is no message: the link is of no use then.
+    pub fn message(
+        &mut self,
+        now: Duration,
+        id: u16,
+        bytes: &[u8],
+        out: &mut Vec<Output>,
+    ) -> Result<(), WireError> {
+        let message = Message::read(bytes).inspect_err(|_| self.counts.malformed += 1)?;
+        if self.reign.is_some() && self.nodes.get(&id).is_some_and(|node| node.is_linked) {
+            self.take(now, id, message, out);
+            self.schedule(now, out);
+        } else {
+            self.counts.stale += 1;
+        }
+        Ok(())
+    }
+
+    /// When to call [`Collector::on_timeout`] next.
+    pub fn next_timeout(&self) -> Option<Duration> {
+        self.reign?;
+        let pace = &self.settings.pace;
+        let is_any_waiting = self.nodes.values().any(|node| node.is_waiting);
+        let due = self.nodes.iter().filter_map(|(id, node)| {
+            let is_rebuilding =
+                self.database.completeness(*id) == Some(Completeness::Rebuilding);
+            node.next_timeout(pace, is_rebuilding, is_any_waiting)
+        });
+        due.min()
+    }
+
+    /// Does what is due.
+    pub fn on_timeout(&mut self, now: Duration, out: &mut Vec<Output>) {
+        if self.reign.is_none() {
+            return;
+        }
+        let pace = self.settings.pace;
+        for (id, node) in &mut self.nodes {
+            let jitter = self.random.below(1_000);
+            if node.is_overdue(now, &pace) {
+                self.counts.missed += 1;
+                node.back_off(now, &pace, jitter);
+                // The node is heard over this link, if it ever is, before it is believed again.
+                self.database.distrust_before(*id, node.next_request());
+            }
+            let is_gone = node.is_gone(now, &pace);
+            let completeness = self.database.completeness(*id);
+            if is_gone && completeness != Some(Completeness::Unreachable) {
+                self.database
+                    .set_completeness(*id, Completeness::Unreachable);
+                out.push(Output::Unreachable { node: *id });
+            }
+        }
+        self.schedule(now, out);
+    }
+
+    /// Takes what a node says.
+    fn take(&mut self, now: Duration, id: u16, message: Message<'_>, out: &mut Vec<Output>) {
+        let (request, part, is_last) = match message {
+            // Whose link it is, the link knows.
+            Message::Hello { .. } => return,
+            Message::KeysPart {
+                request,
+                part,
+                is_last,
+                ..
+            }
+            | Message::RecordsPart {
+                request,
+                part,
+                is_last,
+                ..
+            } => (request, part, is_last),
+            Message::ResetPart { request, .. } | Message::Refused { request, .. } => {
+                (request, 0, true)
+            }
+            Message::Keys { .. } | Message::Records { .. } | Message::Reset { .. } => {
+                self.counts.malformed += 1;
+                return;
+            }
+        };
+        let Self {
+            nodes, database, ..
+        } = self;
+        let Some(node) = nodes.get_mut(&id) else {
+            return;
+        };
+        let fits = |asked: &&mut Asked| asked.request == request && asked.takes(&message);
+        let Some(asked) = node.asked.as_mut().filter(fits) else {
+            self.counts.stale += 1;
+            return;
+        };
+        if !asked.parts.take(part, is_last) {
+            self.counts.stale += 1;
+            return;
+        }
+        match message {
+            Message::Refused { term, .. } => {
+                self.counts.refused += 1;
+                let jitter = self.random.below(1_000);
+                node.back_off(now, &self.settings.pace, jitter);
+                out.push(Output::Refused { node: id, term });
+                return;
+            }
+            Message::KeysPart { keys, .. } => {
+                for key in keys.iter() {
+                    let told = database.tell_key(id, request, key);
+                    pin(id, key, told, out);
+                }
+            }
+            Message::RecordsPart { records, next, .. } => {
+                for (record, bytes) in records.iter() {
+                    let told = database.tell_record(now, id, request, &record, bytes);
+                    let key = CallKey {
+                        call: record.call,
+                        state: record.state,
+                        priority: record.priority,
+                    };
+                    // What rings is pinned anew with the keys.
+                    if told != Told::Same {
+                        pin(id, key, told, out);
+                    }
+                }
+                asked.next = asked.next.or(next);
+            }
+            Message::ResetPart { left, .. } => asked.left = left,
+            Message::Hello { .. }
+            | Message::Keys { .. }
+            | Message::Records { .. }
+            | Message::Reset { .. } => {}
+        }
+        asked.heard = now;
+        let is_whole = asked.parts.are_all();
+        node.heard(now);
+        if database.completeness(id) == Some(Completeness::Unreachable) {
+            node.began = now;
+            database.set_completeness(id, Completeness::Rebuilding);
+        }
+        if is_whole {
+            self.answered(now, id, out);
+        }
+    }
+
+    /// All parts of an answer have come.
+    fn answered(&mut self, now: Duration, id: u16, out: &mut Vec<Output>) {
+        let Self {
+            nodes, database, ..
+        } = self;
+        let Some(node) = nodes.get_mut(&id) else {
+            return;
+        };
+        let Some(asked) = node.asked.take() else {
+            return;
+        };
+        let ended = match &asked.question {
+            Question::Keys => database.not_told(id, asked.request),
+            Question::Named(calls) => {
+                let is_gone = |call: &&Call| !database.was_told(id, asked.request, **call);
+                calls.iter().filter(is_gone).copied().collect()
+            }
+            Question::Reset | Question::Page(_) => Vec::new(),
+        };
+        for call in ended {
+            if database.end(id, call) {
+                out.push(Output::Ended { call, node: id });
+            }
+        }
+        match asked.question {
+            Question::Reset => {
+                if asked.left > 0 {
+                    node.not_before = now + self.settings.pace.first_retry;
+                } else {
+                    node.is_reset = true;
+                    node.step = Step::Keys;
+                }
+            }
+            Question::Keys => {
+                // Nothing is there yet: it comes in pages. Otherwise only what is missing is asked for.
+                node.step = match database.awaited(id).0 == database.calls_of(id) {
+                    true => Step::Page(None),
+                    false => Step::Named,
+                };
+            }
+            Question::Page(before) => match asked.next {
+                // One that leads back would lead on for ever.
+                Some(next) if before.is_none_or(|before| before < next) => {
+                    node.step = Step::Page(Some(next));
+                }
+                Some(_) | None => {
+                    node.step = Step::Named;
+                }
+            },
+            Question::Named(_) => {}
+        }
+        let is_known = match node.step {
+            Step::Reset => true,
+            Step::Keys => node.is_reset,
+            Step::Page(_) | Step::Named => database.awaited(id).0 == 0,
+        };
+        if !is_known {
+            if node.step == Step::Named && node.named.is_empty() {
+                node.named = database.awaited_calls(id);
+                // The most urgent is taken first, from the end.
+                node.named.reverse();
+            }
+            return;
+        }
+        if node.step != Step::Reset {
+            node.named.clear();
+            node.step = Step::Keys;
+            let refresh = self.settings.pace.refresh;
+            let jitter = refresh.mul_f64(self.random.below(1_000) as f64 / 10_000.0);
+            node.not_before = now + refresh.mul_f64(0.95) + jitter;
+        }
+        if database.completeness(id) != Some(Completeness::Ok) {
+            database.set_completeness(id, Completeness::Ok);
+            out.push(Output::NodeComplete {
+                node: id,
+                calls: database.calls_of(id),
+                took: now.saturating_sub(node.began),
+            });
+            if let Some(reign) = &mut self.reign {
+                reign.latest = now;
+            }
+        }
+    }
+
+    /// Asks whom it is time to ask.
+    fn schedule(&mut self, now: Duration, out: &mut Vec<Output>) {
+        let Some(reign) = self.reign else {
+            return;
+        };
+        let pace = self.settings.pace;
+        let mut waiting = Vec::new();
+        let mut at_once = 0;
+        for (id, node) in &mut self.nodes {
+            node.is_waiting = false;
+            at_once += usize::from(node.is_sending_records(now, &pace));
+            if !node.is_due(now) {
+                continue;
+            }
+            match node.step {
+                Step::Reset | Step::Keys => {
+                    self.counts.asked += 1;
+                    let message = node.ask(now, &pace, &reign);
+                    out.push(Output::Request { node: *id, message });
+                }
+                Step::Page(_) | Step::Named => {
+                    let (awaited, emergencies) = self.database.awaited(*id);
+                    waiting.push((emergencies > 0, awaited, std::cmp::Reverse(*id)));
+                }
+            }
+        }
+        waiting.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, _, std::cmp::Reverse(id)) in waiting {
+            let Some(node) = self.nodes.get_mut(&id) else {
+                continue;
+            };
+            if at_once >= pace.most_at_once {
+                node.is_waiting = true;
+                continue;
+            }
+            at_once += 1;
+            self.counts.asked += 1;
+            let message = node.ask(now, &pace, &reign);
+            out.push(Output::Request { node: id, message });
+        }
+        self.say_if_complete(out);
+    }
+
+    fn say_if_complete(&mut self, out: &mut Vec<Output>) {
+        let Some(reign) = self.reign.as_mut().filter(|reign| !reign.is_complete) else {
+            return;
+        };
+        let (mut nodes, mut unreachable, mut calls) = (0, 0, 0);
+        for id in self.nodes.keys() {
+            match self.database.completeness(*id) {
+                Some(Completeness::Ok) => {
+                    nodes += 1;
+                    calls += self.database.calls_of(*id);
+                }
+                Some(Completeness::Unreachable) => unreachable += 1,
+                Some(Completeness::Rebuilding) | None => return,
+            }
+        }
+        reign.is_complete = true;
+        out.push(Output::Complete {
+            nodes,
+            unreachable,
+            calls,
+            took: reign.latest.saturating_sub(reign.began),
+        });
+    }
+}
+
+impl Settings {
+    /// Says at the beginning of a link who speaks.
+    fn greet(&self, node: u16, term: u64, out: &mut Vec<Output>) {
+        let party = Party::Controller(self.controller);
+        let message = wire::hello(self.cluster, party, term);
+        out.push(Output::Request { node, message });
+    }
+}
+
+/// Says where a call lives, if that is news or has to be said again.
+fn pin(node: u16, key: CallKey, told: Told, out: &mut Vec<Output>) {
+    let confirmed = key.state.is_answered();
+    let is_news = match told {
+        Told::New | Told::Full => true,
+        Told::Changed { from } => from.is_answered() != confirmed,
+        Told::Same => !confirmed,
+    };
+    if is_news {
+        let call = key.call;
+        out.push(Output::Pin {
+            call,
+            node,
+            confirmed,
+        });
+    }
+}
+
+/// The first number of a link's requests.
+const FIRST: Request = Request(1);

@@ -1,0 +1,272 @@
+//! The node's side: whom it answers, and with what.
+//!
+//! The rule: **only the controller that holds the node's lease is answered, and only with that term.**
+//! Everybody else is refused, told the highest term that the node has accepted, and counted. When the
+//! node accepts a higher term, or misses its main, the connection to the controller of before is to be
+//! closed, and what waits to be sent to it is dropped.
+//!
+//! The calls are somebody else's, who is asked through [`Calls`]. What is to be sent waits here and is
+//! taken one message after the other, as fast as the link takes it: never more than one answer, since a
+//! controller has one request outstanding. One that asks again before it has all of an answer wants
+//! that answer no more.
+
+use super::record::CallRecord;
+use super::wire::{self, Filter, Message, Party, Request};
+use super::{CallKey, Designated, Place};
+use crate::call::Call;
+use std::collections::VecDeque;
+
+/// Records in one answer, at most, whatever the controller asks for.
+pub const MOST_RECORDS: usize = 4_096;
+
+/// Who has the calls.
+pub trait Calls {
+    /// All calls, in any order: of each that came here from a load balancer or from the node's own SIP
+    /// server, and not of those that came by way of another node, which has them as well.
+    fn keys(&self) -> Vec<CallKey>;
+
+    /// Some of their records, the most urgent and then the oldest first, behind a place; and the place
+    /// behind which the next page begins, if there is one.
+    fn page(&self, after: Option<Place>, limit: usize) -> (Vec<CallRecord<'_>>, Option<Place>);
+
+    /// The records of these calls, without those that are not there.
+    fn records_of(&self, calls: &[Call]) -> Vec<CallRecord<'_>>;
+
+    /// Begins to reset all calls that are there now. New ones are no part of it.
+    fn reset(&mut self, designated: Designated);
+
+    /// Calls that are yet to be reset.
+    fn left(&self) -> usize;
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send this to a controller.
+    Send {
+        /// The controller.
+        controller: u16,
+        /// The message.
+        message: Vec<u8>,
+    },
+    /// Close the link to a controller, if there is one: it is not the node's main any more.
+    Close {
+        /// The controller.
+        controller: u16,
+    },
+}
+
+/// What was asked here, by what became of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Answered.
+    pub answered: u64,
+    /// Refused: of a lower term than the node has accepted.
+    pub lower_term: u64,
+    /// Refused: of a higher term, of which the node knows nothing.
+    pub unknown_term: u64,
+    /// Refused: not of the controller that holds the lease, or nobody holds it.
+    pub not_holder: u64,
+    /// Of another cluster, or a controller that calls itself by another id.
+    pub foreign: u64,
+    /// No message, or one that no controller sends.
+    pub malformed: u64,
+}
+
+/// Who holds the node's lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Holder {
+    controller: u16,
+    /// It is heard.
+    is_there: bool,
+}
+
+/// The node's side; see the [module](self).
+#[derive(Debug)]
+pub struct Responder {
+    cluster: u32,
+    node: u16,
+    /// The highest term that was accepted.
+    term: u64,
+    holder: Option<Holder>,
+    /// The term whose reset was begun.
+    reset: Option<u64>,
+    waiting: VecDeque<Output>,
+    counts: Counts,
+}
+
+impl Responder {
+    /// A node that has accepted nobody.
+    pub fn new(cluster: u32, node: u16) -> Self {
+        Self {
+            cluster,
+            node,
+            term: 0,
+            holder: None,
+            reset: None,
+            waiting: VecDeque::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// The node has granted its lease to a controller, or renewed it.
+    pub fn accepted(&mut self, term: u64, controller: u16) {
+        if term < self.term {
+            return;
+        }
+        let before = self.holder.filter(|before| before.controller != controller);
+        if let Some(before) = before {
+            self.close(before.controller);
+        } else if term > self.term {
+            // What waits was asked for in an earlier reign.
+            self.forget(controller);
+        }
+        self.term = term;
+        self.holder = Some(Holder {
+            controller,
+            is_there: true,
+        });
+    }
+
+    /// The node misses its main: nobody is answered until it is heard again, or another is accepted.
+    pub fn missed(&mut self) {
+        if let Some(holder) = self.holder.as_mut().filter(|holder| holder.is_there) {
+            holder.is_there = false;
+            let controller = holder.controller;
+            self.close(controller);
+        }
+    }
+
+    /// A link to a controller is gone.
+    pub fn closed(&mut self, controller: u16) {
+        self.forget(controller);
+    }
+
+    /// What was asked, by what became of it.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// What is to be done next.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.waiting.pop_front()
+    }
+
+    /// A message came from a controller. Whose link it came over, the link knows. Whether it was one:
+    /// the link is to be closed otherwise.
+    pub fn message(&mut self, controller: u16, bytes: &[u8], calls: &mut impl Calls) -> bool {
+        let Ok(message) = Message::read(bytes) else {
+            self.counts.malformed += 1;
+            return false;
+        };
+        let (request, term) = match message {
+            Message::Hello { cluster, party, .. } => {
+                if cluster != self.cluster || party != Party::Controller(controller) {
+                    self.counts.foreign += 1;
+                    return false;
+                }
+                let hello = wire::hello(self.cluster, Party::Node(self.node), self.term);
+                self.answer(controller, [hello]);
+                return true;
+            }
+            Message::Keys { request, term }
+            | Message::Records { request, term, .. }
+            | Message::Reset { request, term, .. } => (request, term),
+            Message::KeysPart { .. }
+            | Message::RecordsPart { .. }
+            | Message::ResetPart { .. }
+            | Message::Refused { .. } => {
+                self.counts.malformed += 1;
+                return false;
+            }
+        };
+        if !self.is_entitled(controller, term) {
+            let refused = wire::refused(request, self.term);
+            self.answer(controller, [refused]);
+            return true;
+        }
+        self.counts.answered += 1;
+        let answer = self.work(request, term, &message, calls);
+        self.answer(controller, answer);
+        true
+    }
+
+    /// The rule.
+    fn is_entitled(&mut self, controller: u16, term: u64) -> bool {
+        let holder = self.holder.filter(|holder| holder.is_there);
+        let count = if term < self.term {
+            &mut self.counts.lower_term
+        } else if term > self.term {
+            &mut self.counts.unknown_term
+        } else if holder.is_none_or(|holder| holder.controller != controller) {
+            &mut self.counts.not_holder
+        } else {
+            return true;
+        };
+        *count += 1;
+        false
+    }
+
+    fn work(
+        &mut self,
+        request: Request,
+        term: u64,
+        message: &Message<'_>,
+        calls: &mut impl Calls,
+    ) -> Vec<Vec<u8>> {
+        match message {
+            Message::Keys { .. } => wire::keys_parts(request, &calls.keys()),
+            Message::Records {
+                filter: Filter::All { after, limit },
+                ..
+            } => {
+                let limit = usize::from(*limit).clamp(1, MOST_RECORDS);
+                let (records, next) = calls.page(*after, limit);
+                wire::records_parts(request, &records, next)
+            }
+            Message::Records {
+                filter: Filter::Some(named),
+                ..
+            } => {
+                let named: Vec<Call> = named.iter().take(MOST_RECORDS).collect();
+                wire::records_parts(request, &calls.records_of(&named), None)
+            }
+            Message::Reset { designated, .. } => {
+                if self.reset != Some(term) {
+                    self.reset = Some(term);
+                    calls.reset(*designated);
+                }
+                let left = u32::try_from(calls.left()).unwrap_or(u32::MAX);
+                vec![wire::reset_part(request, left)]
+            }
+            Message::Hello { .. }
+            | Message::KeysPart { .. }
+            | Message::RecordsPart { .. }
+            | Message::ResetPart { .. }
+            | Message::Refused { .. } => Vec::new(),
+        }
+    }
+
+    /// Puts an answer in the place of one that was not taken yet.
+    fn answer(&mut self, controller: u16, messages: impl IntoIterator<Item = Vec<u8>>) {
+        self.forget(controller);
+        let sends = messages.into_iter().map(|message| Output::Send {
+            controller,
+            message,
+        });
+        self.waiting.extend(sends);
+    }
+
+    fn close(&mut self, controller: u16) {
+        self.forget(controller);
+        self.waiting.push_back(Output::Close { controller });
+    }
+
+    /// Drops what waits for a controller.
+    fn forget(&mut self, controller: u16) {
+        self.waiting.retain(|output| match output {
+            Output::Send { controller: to, .. } => *to != controller,
+            Output::Close { .. } => true,
+        });
+    }
+}
