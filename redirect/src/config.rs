@@ -7,6 +7,7 @@ use crate::server::{Mode, Overflow};
 use lb_proto::admission::Limits;
 use lb_proto::admission::pressure::{Share, Threshold};
 use lb_proto::admission::rate::Rate;
+use lb_proto::failover::ControllerId;
 use lb_proto::pin_report::{LbError, MOST_LBS};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
@@ -39,6 +40,9 @@ pub(crate) struct Config {
     pub capacity: Capacity,
     #[serde(default)]
     pub lb: Lb,
+    /// The controllers that this node is a witness for: which of them is the main.
+    #[serde(default, rename = "controller", deserialize_with = "controllers")]
+    pub controllers: Vec<Controller>,
     #[serde(default)]
     pub admin: Admin,
     pub metrics: Option<Metrics>,
@@ -114,9 +118,19 @@ impl Sip {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Lb {
-    /// The controllers' status ports.
+    /// The controllers' status ports; those of the [`Controller`]s when left out.
     #[serde(default, deserialize_with = "lbs")]
     pub status: Vec<SocketAddr>,
+}
+
+/// A controller, as those of a pair have it in their files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Controller {
+    /// Its id, 1 to 15.
+    pub id: u16,
+    /// Where it is; at the status port.
+    pub address: IpAddr,
 }
 
 /// What the node can bear.
@@ -207,7 +221,12 @@ impl Config {
     }
 
     fn parse(text: &str) -> Result<Self, toml::de::Error> {
-        toml::from_str(text)
+        let mut config: Self = toml::from_str(text)?;
+        if config.lb.status.is_empty() {
+            let status = |at: &Controller| SocketAddr::new(at.address, config.beacon.port);
+            config.lb.status = config.controllers.iter().map(status).collect();
+        }
+        Ok(config)
     }
 }
 
@@ -414,6 +433,33 @@ fn lbs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D:
         return Err(D::Error::custom(LbError::TooMany(count)));
     }
     Ok(lbs)
+}
+
+fn controllers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Controller>, D::Error> {
+    let controllers = Vec::<Controller>::deserialize(deserializer)?;
+    if controllers.len() == 1 || controllers.len() > MOST_LBS {
+        return Err(D::Error::custom(format!(
+            "give both controllers of the pair; a controller that is alone needs no witness \
+             (at most {MOST_LBS} can be given)"
+        )));
+    }
+    for (place, Controller { id, address }) in controllers.iter().enumerate() {
+        if ControllerId::new((*id).try_into().unwrap_or(0)).is_none() {
+            let most = ControllerId::MAX;
+            let what = format!("{id} is no controller's id: give 1 to {most}");
+            return Err(D::Error::custom(what));
+        }
+        if address.is_unspecified() || address.is_multicast() {
+            let what = format!("{address} is not the address of one machine");
+            return Err(D::Error::custom(what));
+        }
+        let others = controllers.iter().take(place);
+        if others.clone().any(|other| other.id == *id || other.address == *address) {
+            let what = format!("controller {id} at {address}: id or address are there already");
+            return Err(D::Error::custom(what));
+        }
+    }
+    Ok(controllers)
 }
 
 fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
