@@ -1,5 +1,6 @@
 //! The thin edges between the daemons and the operating system, on tokio.
 //!
+//! - [`admin`]: the socket that a daemon is asked at, and how to ask.
 //! - [`keys`]: reads the key file, if nobody else can.
 //! - [`interface`]: network interfaces by name.
 //! - [`link`]: encrypted connections between controllers and nodes.
@@ -12,6 +13,7 @@
 //!
 //! No protocol lives here: what the bytes mean is lb-proto's.
 
+pub mod admin;
 pub mod interface;
 pub mod keys;
 pub mod link;
