@@ -1,5 +1,6 @@
 //! The thin edges between the daemons and the operating system, on tokio.
 //!
+//! - [`admin`]: the socket that a daemon is asked at, and how to ask.
 //! - [`keys`]: reads the key file, if nobody else can.
 //! - [`epoch`]: which life of a machine this is.
 //! - [`kept`]: a line of text that outlives the process.
@@ -14,6 +15,7 @@
 //!
 //! No protocol lives here: what the bytes mean is lb-proto's.
 
+pub mod admin;
 pub mod epoch;
 pub mod interface;
 pub mod kept;

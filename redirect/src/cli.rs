@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::admin::{self, Answer, Question};
+use crate::admin::{Answer, Question};
 use crate::config::Config;
 use crate::server::record::CallReport;
 use crate::{daemon, table};
@@ -112,7 +112,7 @@ impl Ask {
             Some(socket) => socket.clone(),
             None => Config::read(&self.file.config)?.admin.socket,
         };
-        admin::ask(&socket, question)
+        Ok(lb_net::admin::ask(&socket, question)?)
     }
 }
 

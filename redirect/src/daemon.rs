@@ -4,7 +4,7 @@
 //! admin socket's task and, if configured, the metrics'; both ask it through a short queue and wait
 //! for its answer, so nobody shares its state.
 
-use crate::admin::Admin;
+use crate::admin;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::health::Verdict;
@@ -21,6 +21,7 @@ use crate::sockets::Sockets;
 use anyhow::Context;
 use lb_common::Address;
 use lb_common::beacon::Beacon;
+use lb_net::admin::Admin;
 use lb_net::interface::Interface;
 use lb_net::shutdown::Shutdown;
 use lb_net::{epoch, metrics, random, systemd};
@@ -118,7 +119,11 @@ pub(crate) async fn run(config: Config, keys: KeyRing) -> anyhow::Result<()> {
         None => None,
     };
     let mut daemon = Daemon::open(&config, keys).await?;
-    tokio::spawn(admin.serve(asker.clone(), shutdown.clone()));
+    let answer = {
+        let asker = asker.clone();
+        move |question| admin::answer(question, asker.clone())
+    };
+    tokio::spawn(admin.serve(shutdown.clone(), answer));
     if let Some(listener) = metrics_listener {
         let render = move || page(asker.clone());
         tokio::spawn(metrics::serve(listener, shutdown.clone(), render));
