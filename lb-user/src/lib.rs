@@ -16,3 +16,4 @@ pub mod pins;
 pub mod plan;
 pub mod plane;
 pub mod status;
+pub mod takeover;
