@@ -169,7 +169,7 @@ async fn start(path: &Path) -> anyhow::Result<Daemon> {
 
     let attachment = site.attach(&plane, &config.interfaces)?;
     report::attachment(config, &attachment);
-    privileges::drop_all().context("dropping capabilities")?;
+    privileges::drop_all_but(&[]).context("dropping capabilities")?;
     Ok(Daemon {
         path: path.to_owned(),
         intent,

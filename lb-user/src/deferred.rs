@@ -30,8 +30,10 @@ mod task;
 mod view;
 mod waiting;
 
+pub(crate) use checksum::Sum;
 pub use counters::{Counters, Loss};
 pub use origin::admit;
+pub(crate) use sockets::FrameSocket;
 pub use sockets::OpenError;
 pub use task::Deferred;
 pub use view::steer_by_maps;

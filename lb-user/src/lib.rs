@@ -16,4 +16,5 @@ pub mod pins;
 pub mod plan;
 pub mod plane;
 pub mod status;
+pub mod takeover;
 pub mod turn;

@@ -3,6 +3,7 @@
 //! Requests are answered within the system call that sends them, so they are made directly, also
 //! from asynchronous code; only [`Watch`], which waits for changes, is asynchronous.
 
+mod address;
 mod read;
 mod watch;
 
@@ -10,7 +11,7 @@ use std::io;
 use std::net::IpAddr;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
@@ -19,6 +20,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
+pub use address::{Address, Reach};
 pub use watch::{Change, Watch};
 
 /// More than any single message needs.
@@ -42,6 +44,11 @@ impl NetlinkError {
             what: what.into(),
             source,
         }
+    }
+
+    pub(crate) fn no_interface(name: &str) -> Self {
+        let source = io::Error::from_raw_os_error(libc::ENODEV);
+        Self::new(format!("interface {name}"), source)
     }
 
     /// The kernel's error number.
@@ -226,17 +233,20 @@ impl Netlink {
         request: RouteNetlinkMessage,
         what: impl Fn() -> String,
     ) -> Result<Option<RouteNetlinkMessage>, NetlinkError> {
-        self.exchange(request)
+        self.exchange(request, 0)
+            .map(|mut answers| answers.pop())
             .map_err(|error| NetlinkError::new(what(), error))
     }
 
+    /// Sends one request, with these flags besides the usual ones, and reads all its answers.
     fn exchange(
         &mut self,
         request: RouteNetlinkMessage,
-    ) -> io::Result<Option<RouteNetlinkMessage>> {
+        flags: u16,
+    ) -> io::Result<Vec<RouteNetlinkMessage>> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | NLM_F_ACK;
+        header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
         header.sequence_number = self.sequence;
         let mut message = NetlinkMessage::new(header, NetlinkPayload::from(request));
         message.finalize();
@@ -244,7 +254,8 @@ impl Netlink {
         message.serialize(&mut bytes);
         self.socket.send(&bytes, 0)?;
 
-        let mut answer = None;
+        let mut answers = Vec::new();
+        let mut is_torn = false;
         loop {
             let received = receive(&self.socket)?;
             for message in messages(&received) {
@@ -252,15 +263,21 @@ impl Netlink {
                 if message.header.sequence_number != self.sequence {
                     continue;
                 }
+                is_torn |= message.header.flags & NLM_F_DUMP_INTR != 0;
                 match message.payload {
-                    NetlinkPayload::InnerMessage(inner) => answer = Some(inner),
+                    NetlinkPayload::InnerMessage(inner) => answers.push(inner),
                     NetlinkPayload::Error(error) => {
                         return match error.code {
-                            None => Ok(answer),
+                            None => Ok(answers),
                             Some(code) => Err(io::Error::from_raw_os_error(-code.get())),
                         };
                     }
-                    _ => return Ok(answer),
+                    NetlinkPayload::Done(done) if done.code < 0 => {
+                        return Err(io::Error::from_raw_os_error(-done.code));
+                    }
+                    // What was listed has changed under way, and something may be missing.
+                    _ if is_torn => return Err(io::ErrorKind::Interrupted.into()),
+                    _ => return Ok(answers),
                 }
             }
         }

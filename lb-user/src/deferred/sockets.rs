@@ -109,17 +109,17 @@ impl VipSocket {
 
 /// The socket that frames go out of.
 #[derive(Debug)]
-pub(super) struct FrameSocket(Socket);
+pub(crate) struct FrameSocket(Socket);
 
 impl FrameSocket {
     /// Opens it. It receives nothing: no protocol is asked for.
-    pub(super) fn open() -> Result<Self, OpenError> {
+    pub(crate) fn open() -> Result<Self, OpenError> {
         Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None)
             .map(Self)
             .map_err(OpenError::Packet)
     }
 
-    pub(super) fn send(&self, ifindex: u32, frame: &[u8]) -> io::Result<()> {
+    pub(crate) fn send(&self, ifindex: u32, frame: &[u8]) -> io::Result<()> {
         system::send_frame(&self.0, ifindex, frame)
     }
 

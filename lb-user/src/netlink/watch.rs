@@ -21,11 +21,11 @@ pub enum Change {
         /// Whose.
         address: IpAddr,
     },
-    /// An interface, a route, or so much at once that the kernel lost count.
+    /// An interface, a route, an address, or so much at once that the kernel lost count.
     Other,
 }
 
-/// Waits for changes to links, neighbours and routes.
+/// Waits for changes: to links, neighbours and routes, or to links and addresses.
 ///
 /// Cancelling a wait loses nothing.
 pub struct Watch {
@@ -41,18 +41,30 @@ impl AsRawFd for Watched {
 }
 
 impl Watch {
-    /// Joins the kernel's groups. Within a tokio runtime only.
+    /// Watches links, neighbours and routes. Within a tokio runtime only.
     ///
     /// # Errors
     /// [`NetlinkError`].
     pub fn open() -> Result<Self, NetlinkError> {
         // <linux/rtnetlink.h>: RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE.
-        const GROUPS: [u32; 4] = [1, 3, 7, 11];
+        Self::join(&[1, 3, 7, 11])
+    }
+
+    /// Watches links and addresses. Within a tokio runtime only.
+    ///
+    /// # Errors
+    /// [`NetlinkError`].
+    pub fn open_for_addresses() -> Result<Self, NetlinkError> {
+        // <linux/rtnetlink.h>: RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR.
+        Self::join(&[1, 5, 9])
+    }
+
+    fn join(groups: &[u32]) -> Result<Self, NetlinkError> {
         let open = || {
             let mut socket = Socket::new(NETLINK_ROUTE)?;
             socket.bind_auto()?;
-            for group in GROUPS {
-                socket.add_membership(group)?;
+            for group in groups {
+                socket.add_membership(*group)?;
             }
             socket.set_non_blocking(true)?;
             // SAFETY: the socket owns its descriptor, and nothing replaces or closes it while it is
@@ -117,9 +129,12 @@ fn change(message: io::Result<NetlinkMessage<RouteNetlinkMessage>>) -> Option<Ch
                 }
                 _ => None,
             }),
-        Message::NewLink(_) | Message::DelLink(_) | Message::NewRoute(_) | Message::DelRoute(_) => {
-            Some(Change::Other)
-        }
+        Message::NewLink(_)
+        | Message::DelLink(_)
+        | Message::NewRoute(_)
+        | Message::DelRoute(_)
+        | Message::NewAddress(_)
+        | Message::DelAddress(_) => Some(Change::Other),
         _ => None,
     }
 }
