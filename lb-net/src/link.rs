@@ -40,6 +40,7 @@
 //! [`LinkError::KeyRemoved`].
 //!
 //! Nothing here waits for the other side for ever, and nothing grows without bound: see [`Limits`].
+//! A member that leaves the roster keeps the links that it has: whoever holds them ends them.
 
 mod error;
 mod handshake;
@@ -56,7 +57,7 @@ pub use stream::{Link, Receiver, Sender};
 
 use handshake::Agreed;
 use lb_proto::keys::KeyRing;
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -190,11 +191,18 @@ impl Endpoint {
         Ok(self.link(stream, to, agreed))
     }
 
-    /// Small messages go at once, and a host that is gone is noticed soon, also where nothing waits
-    /// here but all in the system. Later than one that does not read, so that each has its own name.
+    /// Small messages go at once. A host that is gone is noticed also where nothing waits here, but
+    /// all in the system, or nothing at all; later than one that does not read, so that each of the
+    /// two has its own name.
     fn prepare(&self, stream: &TcpStream) -> Result<(), LinkError> {
         stream.set_nodelay(true)?;
-        SockRef::from(stream).set_tcp_user_timeout(Some(self.limits.progress * 2))?;
+        let socket = SockRef::from(stream);
+        let patience = self.limits.progress * 2;
+        socket.set_tcp_user_timeout(Some(patience))?;
+        // The system counts in seconds. The time-out above says how many probes there are.
+        let probes = patience.max(Duration::from_secs(1));
+        let keepalive = TcpKeepalive::new().with_time(probes);
+        socket.set_tcp_keepalive(&keepalive.with_interval(Duration::from_secs(1)))?;
         Ok(())
     }
 

@@ -156,8 +156,8 @@ pub struct LinkCounts {
 }
 
 impl LinkCounts {
-    /// All names of [`LinkError`], in its order.
-    pub const REASONS: [&str; 24] = [
+    /// The names of [`LinkError`], in its order, but for [`LinkError::TooLong`], which ends nothing.
+    pub const REASONS: [&str; 23] = [
         "connect",
         "unknown_source",
         "busy",
@@ -179,7 +179,6 @@ impl LinkCounts {
         "lost",
         "full",
         "stuck",
-        "too_long",
         "key_removed",
         "ended",
     ];
@@ -222,5 +221,48 @@ impl LinkCounts {
 
     pub(super) fn note_over(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_has_its_count() {
+        let (kind, id) = (io::ErrorKind::TimedOut, 1);
+        let ends = [
+            LinkError::Connect { kind },
+            LinkError::UnknownSource,
+            LinkError::Busy,
+            LinkError::HandshakeTimeout,
+            LinkError::Refused,
+            LinkError::NotALink,
+            LinkError::Version { version: 2 },
+            LinkError::OtherCluster { cluster: 2 },
+            LinkError::UnknownKey { id },
+            LinkError::NotAuthentic,
+            LinkError::PlayedBack,
+            LinkError::WrongMember {
+                found: Identity::Node(1),
+            },
+            LinkError::Length { length: 3 },
+            LinkError::Tampered,
+            LinkError::Unfinished,
+            LinkError::Idle,
+            LinkError::CutOff,
+            LinkError::Closed,
+            LinkError::Lost { kind },
+            LinkError::Full,
+            LinkError::Stuck,
+            LinkError::KeyRemoved { id },
+            LinkError::Ended,
+        ];
+        let counts = LinkCounts::default();
+        for end in &ends {
+            counts.note(end);
+        }
+        let once: Vec<_> = ends.iter().map(|end| (end.name(), 1)).collect();
+        assert_eq!(counts.reasons().collect::<Vec<_>>(), once);
     }
 }

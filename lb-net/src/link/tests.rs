@@ -130,3 +130,37 @@ async fn end_of(link: &mut Link) -> LinkError {
     })
     .await
 }
+
+/// As daemons do it: everybody waits in a task of its own.
+#[tokio::test]
+async fn a_node_that_says_back_what_it_hears() {
+    let site = Site::new(limits());
+    let controller = site.controller();
+    let Site {
+        mut listener,
+        address,
+        ..
+    } = site;
+    let node = tokio::spawn(async move {
+        loop {
+            let Link {
+                sender,
+                mut receiver,
+                ..
+            } = listener.accept().await;
+            tokio::spawn(async move {
+                while let Ok(message) = receiver.recv().await
+                    && sender.room().await.is_ok()
+                    && sender.send(message).is_ok()
+                {}
+            });
+        }
+    });
+    for message in ["one", "two"] {
+        let link = soon(controller.connect(NODE, address, None)).await;
+        let mut link = link.expect("a link");
+        link.sender.send(message.into()).expect("a link");
+        assert_eq!(soon(link.receiver.recv()).await, Ok(message.into()));
+    }
+    node.abort();
+}
