@@ -22,159 +22,19 @@
 //! [`Output`]s.
 
 mod node;
+mod output;
+mod pace;
 
+use super::CallKey;
 use super::database::{Completeness, Database, Told};
 use super::wire::{self, Message, Party, Request, WireError};
-use super::{CallKey, Designated};
 use crate::call::Call;
 use crate::random::Random;
 use node::{Asked, Node, Question, Step};
+pub use output::{Counts, Output};
+pub use pace::{DEFAULT_CAPACITY, Mode, Pace, Settings};
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-/// How fast nodes are asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
-    /// From one request to a node to the next, at least.
-    pub apart: Duration,
-    /// Silence after a request, or without a link, that makes a node unreachable.
-    pub patience: Duration,
-    /// From a request that was not answered to the next; twice as long after each further one.
-    pub first_retry: Duration,
-    /// The longest of these.
-    pub longest_retry: Duration,
-    /// Nodes that are sending records at a time.
-    pub most_at_once: usize,
-    /// Silence after which a node does not count among these any more.
-    pub lend_after: Duration,
-    /// Records asked for at a time.
-    pub page: u16,
-    /// How often keys are asked for when all is known.
-    pub refresh: Duration,
-}
-
-impl Pace {
-    /// 100 ms, 1 s, 200 ms, 5 s, 64 nodes, 100 ms, 1,000 records, 5 s.
-    ///
-    /// 64 pages of 1,000 records of 250 bytes are 16 MB on their way at a time.
-    pub const DEFAULT: Self = Self {
-        apart: Duration::from_millis(100),
-        patience: Duration::from_secs(1),
-        first_retry: Duration::from_millis(200),
-        longest_retry: Duration::from_secs(5),
-        most_at_once: 64,
-        lend_after: Duration::from_millis(100),
-        page: 1_000,
-        refresh: Duration::from_secs(5),
-    };
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self::DEFAULT
-    }
-}
-
-/// Calls that the database holds by default: at 250 bytes each, half a gigabyte.
-pub const DEFAULT_CAPACITY: usize = 2_000_000;
-
-/// What does not change while it runs.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// The cluster.
-    pub cluster: u32,
-    /// The controller that asks.
-    pub controller: u16,
-    /// Calls in the database, at most.
-    pub capacity: usize,
-    /// How fast nodes are asked.
-    pub pace: Pace,
-}
-
-/// How a controller takes over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Calls go on, and their state is asked for.
-    Hot,
-    /// Calls are reset, and the database begins without any.
-    Cold(Designated),
-}
-
-/// What is to be done, and what has happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Send this to a node. If that fails, its link is lost.
-    Request {
-        /// The node.
-        node: u16,
-        /// The message.
-        message: Vec<u8>,
-    },
-    /// The call lives with the node: where that is not its home, it needs a pin. Said of every call,
-    /// again when it is answered, and of one that rings with every refresh.
-    Pin {
-        /// The call.
-        call: Call,
-        /// Where it lives.
-        node: u16,
-        /// It was answered.
-        confirmed: bool,
-    },
-    /// The node has the call no more.
-    Ended {
-        /// The call.
-        call: Call,
-        /// Where it lived.
-        node: u16,
-    },
-    /// All calls of a node are known.
-    NodeComplete {
-        /// The node.
-        node: u16,
-        /// How many there are.
-        calls: usize,
-        /// Since the rebuild began, or since the node was heard again.
-        took: Duration,
-    },
-    /// A node does not answer. Its calls are unknown from now on.
-    Unreachable {
-        /// The node.
-        node: u16,
-    },
-    /// A node does not grant that this controller asks: it has accepted this term.
-    Refused {
-        /// The node.
-        node: u16,
-        /// The highest term that it has accepted.
-        term: u64,
-    },
-    /// Every node is complete or unreachable. Said once in a reign.
-    Complete {
-        /// Nodes whose calls are known.
-        nodes: usize,
-        /// Nodes that do not answer.
-        unreachable: usize,
-        /// Calls that are known.
-        calls: usize,
-        /// Until the last of those nodes was complete.
-        took: Duration,
-    },
-}
-
-/// What went wrong, counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Requests.
-    pub asked: u64,
-    /// Requests that were not answered in time.
-    pub missed: u64,
-    /// Parts that came twice, or in answer to what is not asked any more.
-    pub stale: u64,
-    /// Messages that are none, or that no node sends.
-    pub malformed: u64,
-    /// Requests that nodes refused.
-    pub refused: u64,
-}
 
 /// A reign.
 #[derive(Clone, Copy, Debug)]
@@ -238,7 +98,7 @@ impl Collector {
         for (id, node) in &mut self.nodes {
             node.begin(now, mode);
             if node.is_linked {
-                self.settings.greet(*id, term, out);
+                greet(&self.settings, *id, term, out);
             }
         }
         self.schedule(now, out);
@@ -277,7 +137,7 @@ impl Collector {
             node.began = now;
             self.database.set_completeness(id, Completeness::Rebuilding);
         }
-        self.settings.greet(id, reign.term, out);
+        greet(&self.settings, id, reign.term, out);
         self.schedule(now, out);
     }
 
@@ -327,8 +187,7 @@ impl Collector {
         let pace = &self.settings.pace;
         let is_any_waiting = self.nodes.values().any(|node| node.is_waiting);
         let due = self.nodes.iter().filter_map(|(id, node)| {
-            let is_rebuilding =
-                self.database.completeness(*id) == Some(Completeness::Rebuilding);
+            let is_rebuilding = self.database.completeness(*id) == Some(Completeness::Rebuilding);
             node.next_timeout(pace, is_rebuilding, is_any_waiting)
         });
         due.min()
@@ -598,13 +457,11 @@ impl Collector {
     }
 }
 
-impl Settings {
-    /// Says at the beginning of a link who speaks.
-    fn greet(&self, node: u16, term: u64, out: &mut Vec<Output>) {
-        let party = Party::Controller(self.controller);
-        let message = wire::hello(self.cluster, party, term);
-        out.push(Output::Request { node, message });
-    }
+/// Says at the beginning of a link who speaks.
+fn greet(settings: &Settings, node: u16, term: u64, out: &mut Vec<Output>) {
+    let party = Party::Controller(settings.controller);
+    let message = wire::hello(settings.cluster, party, term);
+    out.push(Output::Request { node, message });
 }
 
 /// Says where a call lives, if that is news or has to be said again.

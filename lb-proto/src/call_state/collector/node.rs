@@ -254,7 +254,9 @@ impl Node {
             Some(asked) => {
                 let overdue = asked.heard + pace.patience;
                 // Somebody waits for its place.
-                let lent = self.lent_at(pace).filter(|_| is_any_waiting && !asked.is_lent);
+                let lent = self
+                    .lent_at(pace)
+                    .filter(|_| is_any_waiting && !asked.is_lent);
                 Some(lent.map_or(overdue, |lent| lent.min(overdue)))
             }
             None if self.is_linked && !self.is_waiting => Some(self.may_be_asked()),

@@ -18,11 +18,7 @@ type Parts = ([Vec<u8>; 3], [Option<Vec<u8>>; 2], [Option<u32>; 2]);
 fn parts() -> impl Strategy<Value = Parts> {
     let tag = || proptest::option::of(text());
     let cseq = || proptest::option::of(any::<u32>());
-    (
-        [text(), text(), text()],
-        [tag(), tag()],
-        [cseq(), cseq()],
-    )
+    ([text(), text(), text()], [tag(), tag()], [cseq(), cseq()])
 }
 
 fn record<'a>(parts: &'a Parts, word: u64) -> CallRecord<'a> {
@@ -71,34 +67,30 @@ proptest! {
         number: u32, term: u64, limit: u16, after in place(), keys in proptest::collection::vec(any::<u64>(), 0..50)
     ) {
         let request = Request(number);
-        prop_assert_eq!(
-            Message::read(&wire::keys(request, term)),
-            Ok(Message::Keys { request, term })
-        );
-        let page = wire::records_page(request, term, after, limit);
+        let is_read = |bytes: Vec<u8>, wanted: Message<'_>| {
+            assert_eq!(Message::read(&bytes), Ok(wanted));
+        };
+        is_read(wire::keys(request, term), Message::Keys { request, term });
         let filter = Filter::All { after, limit };
-        prop_assert_eq!(Message::read(&page), Ok(Message::Records { request, term, filter }));
+        is_read(
+            wire::records_page(request, term, after, limit),
+            Message::Records { request, term, filter },
+        );
         let named = wire::records_of(request, term, keys.iter().copied().map(Call::from_key));
         let Ok(Message::Records { filter: Filter::Some(calls), .. }) = Message::read(&named) else {
             return Err(TestCaseError::fail("another message"));
         };
         prop_assert_eq!(calls.iter().map(Call::key).collect::<Vec<_>>(), keys);
         for designated in Designated::ALL {
-            let reset = wire::reset(request, term, designated);
-            prop_assert_eq!(Message::read(&reset), Ok(Message::Reset { request, term, designated }));
+            let message = Message::Reset { request, term, designated };
+            is_read(wire::reset(request, term, designated), message);
         }
         let left = number;
-        prop_assert_eq!(
-            Message::read(&wire::reset_part(request, left)),
-            Ok(Message::ResetPart { request, left })
-        );
-        prop_assert_eq!(
-            Message::read(&wire::refused(request, term)),
-            Ok(Message::Refused { request, term })
-        );
+        is_read(wire::reset_part(request, left), Message::ResetPart { request, left });
+        is_read(wire::refused(request, term), Message::Refused { request, term });
         for party in [Party::Controller(limit), Party::Node(limit)] {
-            let hello = wire::hello(number, party, term);
-            prop_assert_eq!(Message::read(&hello), Ok(Message::Hello { cluster: number, party, term }));
+            let message = Message::Hello { cluster: number, party, term };
+            is_read(wire::hello(number, party, term), message);
         }
     }
 
@@ -236,7 +228,12 @@ fn no_message_is_too_long_and_nothing_is_lost_between_them() {
     for (number, part) in parts.iter().enumerate() {
         assert!(part.len() <= MAX_MESSAGE);
         match Message::read(part) {
-            Ok(Message::RecordsPart { records, next: read, is_last, .. }) => {
+            Ok(Message::RecordsPart {
+                records,
+                next: read,
+                is_last,
+                ..
+            }) => {
                 assert_eq!(is_last, number + 1 == parts.len());
                 assert_eq!(read, next.filter(|_| is_last));
                 for (record, _) in records.iter() {
