@@ -11,9 +11,11 @@
 //! - [`offer`]: which other node is offered a call that this one does not take.
 //! - [`pin_report`]: how the LBs learn that a call lives away from its home.
 //! - [`call`]: by what name these know a call.
+//! - [`failover`]: which controller is main, and how another takes over from it.
 
 pub mod admission;
 pub mod call;
+pub mod failover;
 pub mod keys;
 pub mod offer;
 pub mod pin_report;
