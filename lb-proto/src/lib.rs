@@ -12,10 +12,12 @@
 //! - [`pin_report`]: how the LBs learn that a call lives away from its home.
 //! - [`call_state`]: how a controller that takes over learns which calls there are.
 //! - [`call`]: by what name these know a call.
+//! - [`failover`]: which controller is main, and how another takes over from it.
 
 pub mod admission;
 pub mod call;
 pub mod call_state;
+pub mod failover;
 pub mod keys;
 pub mod offer;
 pub mod pin_report;

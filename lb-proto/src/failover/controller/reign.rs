@@ -1,0 +1,240 @@
+//! The main: holds more than half of the leases, or steps down.
+
+use super::{Controller, Deactivation, Event, Output, Phase, RequestError, State};
+use crate::failover::trust::Refusal;
+use crate::failover::wire::{Ack, Body, Reason};
+use crate::failover::{ControllerId, NodeId, Party, Term};
+use std::time::Duration;
+
+/// A reign.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reign {
+    pub(super) term: Term,
+    /// The candidacy's: grants that come late count, too.
+    pub(super) nonce: u64,
+    /// Until when more than half of the leases run.
+    pub(super) until: Duration,
+    /// The higher term that is on its way to the disk.
+    pub(super) raising: Option<Term>,
+}
+
+impl Reign {
+    pub(super) const fn new(term: Term, nonce: u64, until: Duration) -> Self {
+        Self {
+            term,
+            nonce,
+            until,
+            raising: None,
+        }
+    }
+}
+
+/// A reign that was given up for somebody, until that one reigns.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Yielding {
+    to: ControllerId,
+    /// The term that was given up.
+    pub(super) term: Term,
+    reason: Reason,
+    until: Duration,
+    pub(super) next: Duration,
+}
+
+impl Controller {
+    /// Until when more than half of the leases run.
+    pub(super) fn majority_until(&self) -> Duration {
+        let mut ends: Vec<Duration> = self.votes.values().map(|vote| vote.until).collect();
+        let rank = self.needed() - 1;
+        if rank >= ends.len() {
+            return Duration::ZERO;
+        }
+        let (_, end, _) = ends.select_nth_unstable_by(rank, |a, b| b.cmp(a));
+        *end
+    }
+
+    pub(super) fn refresh_majority(&mut self) {
+        let until = self.majority_until();
+        if let State::Main(reign) = &mut self.state {
+            reign.until = until;
+        }
+    }
+
+    /// A main without its majority is none: before anything else.
+    pub(super) fn check_reign(&mut self, now: Duration) {
+        let timing = self.config.timing;
+        let State::Main(reign) = &self.state else {
+            return;
+        };
+        if now >= reign.until {
+            let wait = timing.lease() + self.random_below(timing.lease());
+            self.step_down(now, Deactivation::LostMajority, now + wait);
+        }
+    }
+
+    /// Ends the reign. Unless somebody is heard who reigns, it is not sought again before `until`.
+    pub(super) fn step_down(&mut self, now: Duration, why: Deactivation, until: Duration) {
+        let State::Main(reign) = &self.state else {
+            return;
+        };
+        let term = reign.term;
+        // Nothing that was asked in this reign may come of it any more.
+        self.abdicated = self.abdicated.max(term);
+        self.state = State::StandBy(Phase::Vacant { until });
+        self.main = None;
+        self.sent.clear();
+        for vote in self.votes.values_mut() {
+            vote.until = Duration::ZERO;
+        }
+        self.output(Output::Deactivate { why });
+        self.release(now, term);
+        self.hurry(now);
+    }
+
+    /// A node confirms a keep-alive.
+    pub(super) fn acked(
+        &mut self,
+        now: Duration,
+        node: NodeId,
+        term: Term,
+        ack: &Ack,
+    ) -> Result<(), Refusal> {
+        let State::Main(reign) = &self.state else {
+            return Err(Refusal::OutOfTurn);
+        };
+        let (until_now, is_old) = (reign.until, term < reign.term);
+        let until = self.sent.find(ack.echo, term).ok_or(if is_old {
+            Refusal::LowerTerm
+        } else {
+            Refusal::OutOfTurn
+        })?;
+        let vote = self.votes.get_mut(&node).ok_or(Refusal::UnknownSender)?;
+        let before = vote.until;
+        vote.until = before.max(until);
+        vote.confirmed = Some(now);
+        vote.refused = None;
+        vote.missing = ack.missing;
+        if before <= until_now {
+            self.refresh_majority();
+        }
+        Ok(())
+    }
+
+    /// A node has leased a higher term to somebody who does not reign: go on above it.
+    pub(super) fn raise_above(&mut self, now: Duration) {
+        let highest = self.highest;
+        let State::Main(reign) = &mut self.state else {
+            return;
+        };
+        if highest < reign.term || reign.raising.is_some() || now >= reign.until {
+            return;
+        }
+        let term = highest.next();
+        reign.raising = Some(term);
+        self.highest = term;
+        self.output(Output::Persist { term });
+    }
+
+    /// The higher term is on the disk.
+    pub(super) fn raise(&mut self, now: Duration, term: Term) {
+        let State::Main(reign) = &mut self.state else {
+            return;
+        };
+        reign.raising = None;
+        reign.term = term;
+        self.reign = term;
+        self.counts.raises += 1;
+        self.output(Output::Raise { term });
+        self.hurry(now);
+    }
+
+    /// Gives the reign to another.
+    pub(super) fn yield_to(
+        &mut self,
+        now: Duration,
+        to: ControllerId,
+        reason: Reason,
+    ) -> Result<(), RequestError> {
+        let timing = self.config.timing;
+        let State::Main(reign) = &self.state else {
+            return Err(RequestError::NoMain);
+        };
+        let term = reign.term;
+        self.check_successor(now, to)?;
+        let until = now + timing.lease() * 2;
+        let wait = self.random_below(timing.interval());
+        self.step_down(now, Deactivation::Yielded { to }, until + wait);
+        self.yielding = Some(Yielding {
+            to,
+            term,
+            reason,
+            until,
+            next: now,
+        });
+        self.yield_again(now);
+        Ok(())
+    }
+
+    /// Whether somebody could take over.
+    fn check_successor(&self, now: Duration, to: ControllerId) -> Result<(), RequestError> {
+        if to == self.id {
+            return Err(RequestError::AlreadyMain);
+        }
+        if !self.config.members.controllers.contains_key(&to) {
+            return Err(RequestError::Unknown);
+        }
+        let lease = self.config.timing.lease();
+        let peer = self.peers.get(&to);
+        let peer = peer.filter(|peer| now.saturating_sub(peer.at) < lease);
+        let peer = peer.ok_or(RequestError::Silent)?;
+        if peer.life.configuration < self.config.version && !self.config.force {
+            return Err(RequestError::OlderConfiguration);
+        }
+        Ok(())
+    }
+
+    pub(super) fn yield_again(&mut self, now: Duration) {
+        let gap = self.config.timing.interval() / 4;
+        let Some(yielding) = self.yielding.as_mut().filter(|one| one.next <= now) else {
+            return;
+        };
+        let Yielding {
+            to,
+            term,
+            reason,
+            until,
+            ..
+        } = *yielding;
+        if now >= until {
+            self.yielding = None;
+            self.event(Event::YieldFailed { to });
+            return;
+        }
+        yielding.next = now + gap;
+        self.send(Party::Controller(to), term, Body::Yield { reason });
+    }
+
+    /// The main gives the reign to this controller.
+    pub(super) fn succeed(
+        &mut self,
+        now: Duration,
+        from: ControllerId,
+        term: Term,
+        reason: Reason,
+    ) -> Result<(), Refusal> {
+        if term < self.reign || term <= self.abdicated {
+            return Err(Refusal::LowerTerm);
+        }
+        let State::StandBy(_) = &self.state else {
+            return Err(Refusal::OutOfTurn);
+        };
+        if self.main.is_some_and(|main| main.id != from) {
+            return Err(Refusal::OutOfTurn);
+        }
+        self.reign = self.reign.max(term);
+        self.highest = self.highest.max(term);
+        self.abdicated = term;
+        self.loss = None;
+        self.run(now, reason);
+        Ok(())
+    }
+}
