@@ -15,6 +15,7 @@ use crate::config::{Config, DEFAULT_BPFFS, DEFAULT_PATH};
 use crate::daemon::{self, Intent};
 use crate::explain;
 use crate::observe::{self, ObserveError, PinArguments, Place, StatArguments};
+use crate::pair;
 use crate::plane::bpffs;
 use crate::plane::site::{self, Detached};
 
@@ -89,6 +90,24 @@ enum Command {
     Pins(PinArguments),
     /// Frames by reason, by node, by VIP.
     Stats(StatArguments),
+    /// The pair of controllers: who is the main, by whose leases, and why.
+    Cluster {
+        /// The admin socket, instead of the configuration's.
+        #[arg(long, value_name = "PATH")]
+        admin: Option<PathBuf>,
+    },
+    /// Calls, as the main of a pair knows them from the nodes.
+    Calls(pair::CallArguments),
+    /// Have another controller of the pair become the main.
+    ///
+    /// The main hands over as it would be taken over from on a loss, only at once. Calls go on.
+    Failover(pair::FailoverArguments),
+    /// Have the preferred controller of the pair, the one of the lowest id, become the main again.
+    Resume {
+        /// The admin socket, instead of the configuration's.
+        #[arg(long, value_name = "PATH")]
+        admin: Option<PathBuf>,
+    },
     /// Where would these frames go, and why: run them through the real program.
     ///
     /// On maps of its own, with every configured node `Free`: the running data plane is neither
@@ -137,6 +156,10 @@ impl Cli {
                     result => result?,
                 }
             }
+            Command::Cluster { admin } => pair::cluster(config, admin.as_ref(), *json)?,
+            Command::Calls(arguments) => pair::calls(config, &arguments, *json)?,
+            Command::Failover(arguments) => pair::fail_over(config, &arguments, *json)?,
+            Command::Resume { admin } => pair::resume(config, admin.as_ref(), *json)?,
             Command::Keygen { output } => keygen(output.as_deref())?,
         }
         Ok(ExitCode::SUCCESS)

@@ -7,6 +7,7 @@
 //! nothing for traffic. Stopping changes nothing either; that is what `detach` is for.
 
 mod learnt;
+mod paired;
 mod privileges;
 mod reload;
 mod report;
@@ -21,15 +22,18 @@ use anyhow::Context;
 use lb_net::shutdown::Shutdown;
 use lb_net::{metrics, systemd};
 use lb_proto::keys::KeyRing;
+use paired::Paired;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::apply;
 use crate::config::Config;
+use crate::config::shared::{self, Shared};
 use crate::deferred::{self, Deferred};
 use crate::neighbours::{self, Neighbours};
 use crate::netlink::{Netlink, Watch};
+use crate::pair::ClusterReport;
 use crate::pins::{SweepCounts, Sweeper};
 use crate::plan::Plan;
 use crate::plane::attach::Attached;
@@ -55,6 +59,8 @@ pub struct Vitals {
     pub deferred: Arc<deferred::Counters>,
     /// Interfaces that the program is on.
     pub interfaces: Arc<[Attached]>,
+    /// The pair, if there is one.
+    pub pair: Option<watch::Receiver<ClusterReport>>,
 }
 
 /// Makes the page of numbers for Prometheus.
@@ -65,14 +71,20 @@ pub type Render = fn(&Vitals) -> String;
 pub(crate) struct Intent {
     pub(crate) config: Config,
     pub(crate) keys: KeyRing,
+    /// What both controllers of a pair must agree on.
+    pub(crate) shared: Option<Shared>,
 }
 
 impl Intent {
     /// Reads both files.
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
-        let config = Config::read(path)?;
+        let (config, shared) = shared::read(path)?;
         let keys = lb_net::keys::read(&config.keys)?;
-        Ok(Self { config, keys })
+        Ok(Self {
+            config,
+            keys,
+            shared,
+        })
     }
 }
 
@@ -94,6 +106,7 @@ struct Daemon {
     watch: Watch,
     sweeper: Sweeper,
     metrics: Option<TcpListener>,
+    pair: Option<Paired>,
     shutdown: Shutdown,
     reloads: Signal,
     interfaces: Vec<Attached>,
@@ -144,19 +157,31 @@ async fn start(path: &Path) -> anyhow::Result<Daemon> {
     let plan = Plan::of(&effective, &intent.keys, clock.jiffy_ns(), &own);
     let applied = apply::apply(&maps, &plan)?;
     report::applied(&applied);
-    turn::activate_for_good(&maps)?;
     let mut neighbours = Neighbours::new(maps.clone(), &effective, present_interfaces(config)?)?;
     neighbours.survey()?;
 
     let status_counts = Arc::new(StatusCounts::default());
     let (roster, changes) = watch::channel(Roster::of(config, &known, &intent.keys));
     let (learnt, _) = watch::channel(known);
+    let pair = match &config.pair {
+        Some(pair) => Some(Paired::open(
+            &intent,
+            pair,
+            &maps,
+            &clock,
+            opened.is_adopted,
+        )?),
+        None => {
+            turn::activate_for_good(&maps)?;
+            None
+        }
+    };
+    let control = pair.as_ref().map(|pair| pair.wires.control.clone());
     let status = StatusTask::open(
         config,
         changes,
-        learnt.clone(),
-        maps.clone(),
-        clock.clone(),
+        (learnt.clone(), control),
+        (maps.clone(), clock.clone()),
         status_counts.clone(),
     )?;
     let deferred = Deferred::open(&config.vips, maps.clone(), clock.clone())?;
@@ -169,7 +194,8 @@ async fn start(path: &Path) -> anyhow::Result<Daemon> {
 
     let attachment = site.attach(&plane, &config.interfaces)?;
     report::attachment(config, &attachment);
-    privileges::drop_all_but(&[]).context("dropping capabilities")?;
+    let kept = pair.as_ref().map_or(&[][..], |pair| pair.capabilities);
+    privileges::drop_all_but(kept).context("dropping capabilities")?;
     Ok(Daemon {
         path: path.to_owned(),
         intent,
@@ -187,6 +213,7 @@ async fn start(path: &Path) -> anyhow::Result<Daemon> {
         watch,
         sweeper,
         metrics,
+        pair,
         shutdown,
         reloads,
         interfaces: attachment.interfaces,

@@ -12,6 +12,7 @@ pub mod explain;
 pub mod neighbours;
 pub mod netlink;
 pub mod observe;
+pub mod pair;
 pub mod pins;
 pub mod plan;
 pub mod plane;

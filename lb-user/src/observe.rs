@@ -10,8 +10,8 @@ mod pin_table;
 mod reading;
 mod site;
 mod stat_table;
-mod table;
-mod units;
+pub(crate) mod table;
+pub(crate) mod units;
 mod userspace;
 
 use std::io::{self, Write};

@@ -15,7 +15,7 @@
 //! leaves it at work: it ends when another LB is seen to be the main, or is taken up when this one becomes
 //! it. On a machine that has just booted the data plane is passive from the start.
 
-pub mod ask;
+mod ask;
 mod carry;
 mod commands;
 mod links;
@@ -25,6 +25,8 @@ mod setup;
 mod task;
 mod term;
 
+pub(crate) use ask::Asker;
 pub use commands::{CallArguments, FailoverArguments, calls, cluster, fail_over, resume};
 pub use report::ClusterReport;
-pub(crate) use task::{Control, PairTask, Wires};
+pub use task::Control;
+pub(crate) use task::{PairTask, Wires};

@@ -9,7 +9,7 @@ use lb_proto::keys::KeyRing;
 use lb_proto::status::GOOD_BEACONS;
 use lb_proto::table::{self, Share};
 
-use crate::config::Config;
+use crate::config::{Config, Pair};
 use crate::plane::clock;
 
 /// Addresses of this machine that answers to queries are taken on. More are answered too, but seen
@@ -139,13 +139,12 @@ pub fn services(config: &Config, own: &BTreeSet<IpAddr>) -> Vec<Service> {
     let status = &config.status;
     let has_status = !(status.groups.is_empty() && status.addresses.is_empty());
     let own = own.iter().filter(|_| has_status).take(MAX_OWN);
-    let named = status.groups.iter().chain(&status.addresses);
-    let status = named.chain(own).map(|address| {
-        (
-            SocketAddr::new(*address, config.status.port),
-            VipUse::Status,
-        )
-    });
+    let named = status.groups.iter().chain(&status.addresses).copied();
+    let pair = config.pair.as_ref().and_then(Pair::own_address);
+    let status = named
+        .chain(pair)
+        .chain(own.copied())
+        .map(|address| (SocketAddr::new(address, config.status.port), VipUse::Status));
     let mut services: Vec<Service> = Vec::new();
     for (address, purpose) in sip.chain(status) {
         if services.iter().all(|service| service.address != address) {

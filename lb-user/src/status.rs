@@ -25,17 +25,20 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use lb_common::beacon::BEACON_LEN;
 use lb_common::maps::Node;
 use lb_net::interface::InterfaceError;
 use lb_net::multicast::MulticastError;
+use lb_proto::failover::wire::MAGIC;
 use lb_proto::keys::KeyRing;
 use lb_proto::status::judge::{Action, Judge};
 use lb_proto::status::query::Query;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::{Config, NodeConfig};
+use crate::pair::Control;
 use crate::plan::is_candidate;
 use crate::plane::clock::Clock;
 use crate::plane::{AccessError, Maps};
@@ -131,21 +134,21 @@ pub struct StatusTask {
     ear: Ear,
     judge: Judge,
     discoverer: Discoverer,
+    control: Option<mpsc::Sender<Control>>,
 }
 
 impl StatusTask {
     /// Opens the sockets and takes over what an earlier controller has said of nodes. Needs a tokio
     /// runtime around it. `changes` has the first roster, and brings others; `learnt` has who was
-    /// learnt before, and is told of others.
+    /// learnt before, and is told of others; `control` is where a pair's control datagrams go.
     ///
     /// # Errors
     /// [`StatusError`].
     pub fn open(
         config: &Config,
         mut changes: watch::Receiver<Roster>,
-        learnt: watch::Sender<Learnt>,
-        maps: Arc<Maps>,
-        clock: Arc<Clock>,
+        (learnt, control): (watch::Sender<Learnt>, Option<mpsc::Sender<Control>>),
+        (maps, clock): (Arc<Maps>, Arc<Clock>),
         counts: Arc<StatusCounts>,
     ) -> Result<Self, StatusError> {
         let timing = config.status.timing;
@@ -174,6 +177,7 @@ impl StatusTask {
             ear,
             judge: Judge::new(timing, Duration::ZERO, seed),
             discoverer: Discoverer::new(discovery, learnt, counts),
+            control,
         };
         task.follow(roster);
         task.counts.set_plane_broken(false);
@@ -251,7 +255,13 @@ impl StatusTask {
                 match socket.try_recv_from(buffer) {
                     Ok((len, from)) => {
                         let bytes = buffer.get(..len).unwrap_or_default();
-                        match self.ear.take(now, bytes, from) {
+                        let heard = if bytes.starts_with(&MAGIC) {
+                            self.pass_on(bytes, from.ip());
+                            Heard::Nothing
+                        } else {
+                            self.ear.take(now, bytes, from)
+                        };
+                        match heard {
                             Heard::Beacon(beacon, from) => {
                                 self.judge.heard(now, beacon.node);
                                 self.discoverer.heard(&beacon, from, &self.roster.reserved);
@@ -276,6 +286,19 @@ impl StatusTask {
             }
         }
         is_drained
+    }
+
+    /// A control datagram is for the pair's task. Without one, or when it has fallen behind, it is lost as
+    /// any datagram may be.
+    fn pass_on(&self, bytes: &[u8], from: IpAddr) {
+        let control = Control {
+            from: from.to_canonical(),
+            bytes: Bytes::copy_from_slice(bytes),
+        };
+        let is_taken = |control_in: &mpsc::Sender<Control>| control_in.try_send(control).is_ok();
+        if !self.control.as_ref().is_some_and(is_taken) {
+            self.counts.count_refused();
+        }
     }
 
     /// Forgets learnt nodes that were silent for long, now and then.

@@ -25,6 +25,15 @@ pub fn activate(maps: &Maps, term: u64) -> Result<(), AccessError> {
     maps.set_turnout(Turnout { word, term })
 }
 
+/// The reign goes on under another term.
+///
+/// # Errors
+/// [`AccessError`].
+pub fn raise(maps: &Maps, term: u64) -> Result<(), AccessError> {
+    let turnout = maps.turnout()?;
+    maps.set_turnout(Turnout { term, ..turnout })
+}
+
 /// Where calls live is known, as far as it will be: those without a pin are at home.
 ///
 /// # Errors
@@ -43,6 +52,18 @@ pub fn deactivate(maps: &Maps) -> Result<(), AccessError> {
     let turnout = maps.turnout()?;
     let word = turnout.word & !Turnout::GATHERING | Turnout::PASSIVE;
     maps.set_turnout(Turnout { word, ..turnout })
+}
+
+/// There is another LB from now on: a data plane that was [active for good](activate_for_good) goes on, until
+/// a main is heard.
+///
+/// # Errors
+/// [`AccessError`].
+pub fn join_pair(maps: &Maps) -> Result<(), AccessError> {
+    match maps.turnout()?.term {
+        u64::MAX => raise(maps, 0),
+        _ => Ok(()),
+    }
 }
 
 /// There is no other LB: this one steers, whatever was before.

@@ -89,9 +89,8 @@ impl Lab {
         let task = StatusTask::open(
             &config,
             changes,
-            learnt.clone(),
-            maps.clone(),
-            clock,
+            (learnt.clone(), None),
+            (maps.clone(), clock),
             counts.clone(),
         );
         tokio::spawn(task.expect("sockets").run());
@@ -501,7 +500,7 @@ fn pins_are_made_moved_and_renewed() {
     let maps = plane.maps();
     fill(maps);
     let call = call_at(1, 1);
-    let made = |now, node| pin_away(maps, now, call, node).expect("no error");
+    let made = |now, node| pin_away(maps, now, call, node, false).expect("no error");
     let pin = || maps.pin(call.key()).expect("read");
     assert_eq!((made(10, 1), pin()), (Some(Verdict::AtHome), None));
     assert_eq!(made(10, 2), Some(Verdict::Pinned));
@@ -523,7 +522,7 @@ fn pins_are_made_moved_and_renewed() {
         assert_eq!((moved.node, moved.flags), (node, Pin::BY_CONTROLLER));
     }
     assert_eq!((maps.pin_count(), maps.pin_hint(call.key())), (1, 1));
-    let other = pin_away(maps, 40, call_at(1, 500), 2).expect("no error");
+    let other = pin_away(maps, 40, call_at(1, 500), 2, false).expect("no error");
     assert_eq!(other, Some(Verdict::Full));
     assert_eq!(maps.pin_count(), 1);
     // While the tables change, dialogs go by the old one: home is where both say.

@@ -454,7 +454,10 @@ fn controllers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Control
             return Err(D::Error::custom(what));
         }
         let others = controllers.iter().take(place);
-        if others.clone().any(|other| other.id == *id || other.address == *address) {
+        if others
+            .clone()
+            .any(|other| other.id == *id || other.address == *address)
+        {
             let what = format!("controller {id} at {address}: id or address are there already");
             return Err(D::Error::custom(what));
         }

@@ -104,6 +104,27 @@ impl Collector {
         self.schedule(now, out);
     }
 
+    /// The reign goes on under a later term. What was asked under the earlier one is refused, and asked
+    /// again.
+    pub fn raise(&mut self, term: u64, out: &mut Vec<Output>) {
+        let Some(reign) = &mut self.reign else { return };
+        reign.term = term;
+        for (id, node) in &self.nodes {
+            if node.is_linked {
+                greet(&self.settings, *id, term, out);
+            }
+        }
+    }
+
+    /// Nodes that may have calls of which not even the keys have come: not those that are unreachable.
+    pub fn awaits_keys(&self) -> usize {
+        let nodes = self.nodes.iter().filter(|(id, node)| {
+            let is_before = matches!(node.step, Step::Reset | Step::Keys);
+            is_before && self.database.completeness(**id) == Some(Completeness::Rebuilding)
+        });
+        nodes.count()
+    }
+
     /// It reigns no more: nobody is asked, and the database is empty.
     pub fn end(&mut self) {
         self.reign = None;

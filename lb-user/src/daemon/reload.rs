@@ -57,6 +57,9 @@ impl Serving {
         self.channels
             .session
             .send_replace(intent.config.pins.session);
+        if let Some(intents) = &self.channels.intents {
+            intents.send_replace(intent.clone());
+        }
         (self.intent, self.plan, self.own) = (intent, plan, own);
         self.replan_at = None;
         self.begin_drain();
@@ -70,6 +73,7 @@ fn check_fixed(old: &Config, new: &Config) -> Result<(), NeedsRestart> {
         ("[[interface]]", old.interfaces != new.interfaces),
         ("[pins] max", old.pins.max != new.pins.max),
         ("[metrics]", old.metrics != new.metrics),
+        ("[pair]", fixed_part(old) != fixed_part(new)),
     ];
     let changed: Vec<&str> = fixed
         .iter()
@@ -81,6 +85,20 @@ fn check_fixed(old: &Config, new: &Config) -> Result<(), NeedsRestart> {
     } else {
         Err(NeedsRestart(changed))
     }
+}
+
+/// What the pair's task opens once.
+fn fixed_part(config: &Config) -> Option<impl PartialEq + use<>> {
+    let pair = config.pair.as_ref()?;
+    let own = pair.own_address();
+    let places = (pair.state_dir.clone(), pair.admin.clone());
+    Some((
+        pair.id,
+        own,
+        pair.takeover.clone(),
+        places,
+        config.status.port,
+    ))
 }
 
 /// Whether the status plane's sockets would be others, or nodes learnt that were not. Nodes and keys

@@ -10,13 +10,14 @@ use std::time::Duration;
 use anyhow::anyhow;
 use lb_net::{metrics, systemd};
 use lb_proto::keys::KeyRing;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
-use super::{Daemon, Intent, Render, Vitals};
+use super::{Daemon, Intent, Render, Vitals, paired};
 use crate::apply;
 use crate::config::{Config, NodeConfig};
+use crate::pair::{Control, Wires};
 use crate::plan::{self, Plan};
 use crate::plane::clock::Clock;
 use crate::plane::{Maps, Plane, Site};
@@ -39,6 +40,8 @@ pub(super) struct Serving {
     pub(super) channels: Channels,
     status_counts: Arc<StatusCounts>,
     status_task: AbortHandle,
+    /// Where control datagrams go.
+    control: Option<mpsc::Sender<Control>>,
     tasks: JoinSet<&'static str>,
     plane: Plane,
     /// Held, so that no other controller serves from the same directory.
@@ -53,6 +56,8 @@ pub(super) struct Channels {
     pub(super) roster: watch::Sender<Roster>,
     /// Written by the status task.
     pub(super) learnt: watch::Sender<Learnt>,
+    /// The pair's, if there is one.
+    pub(super) intents: Option<watch::Sender<Intent>>,
 }
 
 pub(super) async fn serve(daemon: Daemon, render: Render) -> anyhow::Result<()> {
@@ -71,6 +76,7 @@ pub(super) async fn serve(daemon: Daemon, render: Render) -> anyhow::Result<()> 
         sweeps: daemon.sweeper.counts(),
         deferred: daemon.deferred.counters(),
         interfaces: daemon.interfaces.into(),
+        pair: daemon.pair.as_ref().map(|pair| pair.wires.report.clone()),
     };
     let (nodes, node_changes) = watch::channel(config.nodes.clone());
     let (vips, vip_changes) = watch::channel(config.vips.clone());
@@ -91,6 +97,27 @@ pub(super) async fn serve(daemon: Daemon, render: Render) -> anyhow::Result<()> 
         "pin expiry",
         daemon.sweeper.run(session_changes),
     );
+    let control = daemon.pair.as_ref().map(|pair| pair.wires.control.clone());
+    let mut fetched = None;
+    let mut intents = None;
+    if let Some(pair) = daemon.pair {
+        let Wires {
+            asker,
+            intents: sender,
+            fetched: wishes,
+            ..
+        } = pair.wires;
+        (fetched, intents) = (Some(wishes), Some(sender));
+        spawn(&mut tasks, "pair", pair.task.run());
+        spawn(&mut tasks, "VIPs", pair.keeper.run());
+        let answering = paired::answer(pair.admin, asker, shutdown.clone());
+        tasks.spawn(async move {
+            answering.await;
+            // It ends with the shutdown, as the loop does.
+            pending::<()>().await;
+            "admin socket"
+        });
+    }
     if let Some(listener) = daemon.metrics {
         let page = move || std::future::ready(render(&vitals));
         spawn(
@@ -115,9 +142,11 @@ pub(super) async fn serve(daemon: Daemon, render: Render) -> anyhow::Result<()> 
             session,
             roster: daemon.roster,
             learnt: daemon.learnt,
+            intents,
         },
         status_counts: daemon.status_counts,
         status_task,
+        control,
         tasks,
         plane: daemon.plane,
         _site: daemon.site,
@@ -131,6 +160,7 @@ pub(super) async fn serve(daemon: Daemon, render: Render) -> anyhow::Result<()> 
             biased;
             () = shutdown.requested() => break,
             _ = reloads.recv() => serving.reload(),
+            () = wished(&mut fetched) => serving.reload(),
             _ = calibration.tick() => serving.calibrate(),
             Ok(()) = learnt.changed() => serving.hear_of_learnt(),
             // Before the next change, which may have waited for it.
@@ -165,6 +195,17 @@ fn unless_replaced(ended: Result<&'static str, JoinError>) -> anyhow::Result<()>
         Err(error) if error.is_cancelled() => Ok(()),
         Err(error) => Err(anyhow::Error::new(error).context("a task broke down")),
         Ok(name) => Err(anyhow!("task `{name}` ended")),
+    }
+}
+
+/// Waits for a wish to read the configuration; for ever where nobody has any.
+async fn wished(wishes: &mut Option<mpsc::Receiver<()>>) {
+    let wish = match wishes {
+        Some(wishes) => wishes.recv().await,
+        None => None,
+    };
+    if wish.is_none() {
+        pending::<()>().await;
     }
 }
 
@@ -230,9 +271,8 @@ impl Serving {
         let task = StatusTask::open(
             &intent.config,
             changes,
-            self.channels.learnt.clone(),
-            self.maps.clone(),
-            self.clock.clone(),
+            (self.channels.learnt.clone(), self.control.clone()),
+            (self.maps.clone(), self.clock.clone()),
             self.status_counts.clone(),
         )?;
         self.channels.roster = roster;

@@ -9,7 +9,7 @@ const MIN_LAST: usize = 20;
 const GAP: &str = "  ";
 
 /// A table.
-pub(super) struct Table {
+pub(crate) struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<String>>,
 }
@@ -21,7 +21,7 @@ struct Column {
 
 impl Table {
     /// A table with these columns; heads that start with `>` are of columns aligned to the right.
-    pub(super) fn new(heads: &[&'static str]) -> Self {
+    pub(crate) fn new(heads: &[&'static str]) -> Self {
         let column = |head: &&'static str| match head.strip_prefix('>') {
             Some(head) => Column {
                 head,
@@ -39,16 +39,16 @@ impl Table {
     }
 
     /// Adds a row.
-    pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().collect());
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
     /// Writes the head and the rows. The last column is wrapped at the terminal's width.
-    pub(super) fn write(&self, output: &mut dyn Write) -> io::Result<()> {
+    pub(crate) fn write(&self, output: &mut dyn Write) -> io::Result<()> {
         let widths: Vec<usize> = (0..self.columns.len())
             .map(|place| self.width(place))
             .collect();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A count in at most seven characters.
-pub(super) fn count(number: u64) -> String {
+pub(crate) fn count(number: u64) -> String {
     const UNITS: [&str; 6] = ["k", "M", "G", "T", "P", "E"];
     if number < 1_000_000 {
         return number.to_string();
@@ -22,12 +22,12 @@ pub(super) fn count(number: u64) -> String {
 }
 
 /// How often in a second.
-pub(super) fn rate(events: u64, interval: Duration) -> f64 {
+pub(crate) fn rate(events: u64, interval: Duration) -> f64 {
     events as f64 / interval.as_secs_f64().max(0.001)
 }
 
 /// A rate in at most seven characters.
-pub(super) fn rate_text(rate: f64) -> String {
+pub(crate) fn rate_text(rate: f64) -> String {
     match rate {
         0.0 => "0".to_owned(),
         0.0..10.0 => format!("{rate:.2}"),
@@ -37,7 +37,7 @@ pub(super) fn rate_text(rate: f64) -> String {
 }
 
 /// A duration in its largest unit that fits.
-pub(super) fn duration(duration: Duration) -> String {
+pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     match duration.as_secs() {
         0 => format!("{} ms", duration.as_millis()),
@@ -50,7 +50,7 @@ pub(super) fn duration(duration: Duration) -> String {
 }
 
 /// A part of a whole, in percent with one place; a hyphen for a part of nothing.
-pub(super) fn share(part: u64, whole: u64) -> String {
+pub(crate) fn share(part: u64, whole: u64) -> String {
     match whole {
         0 => "-".to_owned(),
         whole => format!("{:.1}", part as f64 * 100.0 / whole as f64),

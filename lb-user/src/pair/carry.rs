@@ -74,7 +74,10 @@ pub(super) async fn serve(link: Link, text: String) {
                 break;
             }
             let head = Bytes::copy_from_slice(&(text.len() as u32).to_be_bytes());
-            let parts = text.as_bytes().chunks(MAX_MESSAGE).map(Bytes::copy_from_slice);
+            let parts = text
+                .as_bytes()
+                .chunks(MAX_MESSAGE)
+                .map(Bytes::copy_from_slice);
             for part in std::iter::once(head).chain(parts) {
                 if sender.send(part).is_err() {
                     return;

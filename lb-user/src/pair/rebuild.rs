@@ -60,8 +60,7 @@ impl Rebuild {
     pub(super) fn new(
         collector: Collector,
         links: Links,
-        maps: Arc<Maps>,
-        clock: Arc<Clock>,
+        (maps, clock): (Arc<Maps>, Arc<Clock>),
         nodes: BTreeMap<u16, IpAddr>,
     ) -> Self {
         Self {
@@ -92,7 +91,7 @@ impl Rebuild {
 
     /// The reign goes on under another term.
     pub(super) fn raise(&mut self, now: Duration, term: u64) {
-        self.collector.raise(now, term, &mut self.outputs);
+        self.collector.raise(term, &mut self.outputs);
         self.carry_out(now);
     }
 
@@ -119,9 +118,7 @@ impl Rebuild {
         match news {
             News::Linked(_) => self.collector.linked(now, node, &mut self.outputs),
             News::Message(bytes) => {
-                let read = self
-                    .collector
-                    .message(now, node, &bytes, &mut self.outputs);
+                let read = self.collector.message(now, node, &bytes, &mut self.outputs);
                 if let Err(error) = read {
                     tracing::warn!(node, %error, "says what no node says of its calls");
                 }
@@ -243,9 +240,16 @@ impl Rebuild {
             tracing::error!(error, "cannot tell the program to steer dialogs");
         }
         if cut_short {
-            tracing::warn!(?after, "dialogs are steered before all nodes have said where calls live");
+            tracing::warn!(
+                ?after,
+                "dialogs are steered before all nodes have said where calls live"
+            );
         } else {
-            tracing::info!(?after, pinned = reign.progress.pinned, "dialogs are steered");
+            tracing::info!(
+                ?after,
+                pinned = reign.progress.pinned,
+                "dialogs are steered"
+            );
         }
     }
 }

@@ -286,7 +286,9 @@ impl ClusterReport {
                 .map(|switch| LastSwitch::of(&switch, now, activation)),
             rebuild: progress.map(|progress| RebuildReport::of(progress, database)),
             counts: counts.into_iter().map(named).collect(),
-            refused: refusals.map(|(why, count)| named((why.name(), count))).collect(),
+            refused: refusals
+                .map(|(why, count)| named((why.name(), count)))
+                .collect(),
             links,
             vips,
         }

@@ -64,5 +64,7 @@ pub(super) fn mode(pair: &Pair) -> Mode {
 /// Who may link to this controller: the others.
 pub(super) fn roster(pair: &Pair) -> Roster {
     let others = pair.others();
-    others.map(|(id, at)| (Identity::Controller(id), at)).collect()
+    others
+        .map(|(id, at)| (Identity::Controller(id), at))
+        .collect()
 }

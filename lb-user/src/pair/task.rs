@@ -50,9 +50,11 @@ const PAGE: usize = 500;
 const LOOK: Duration = Duration::from_millis(500);
 
 /// A control datagram from the status port.
-pub(crate) struct Control {
-    pub(crate) from: IpAddr,
-    pub(crate) bytes: Bytes,
+pub struct Control {
+    /// Where it came from.
+    pub from: IpAddr,
+    /// What came.
+    pub bytes: Bytes,
 }
 
 /// The other ends of what the task is wired to.
@@ -71,7 +73,6 @@ pub(crate) struct Wires {
 
 /// Drives the pair's machines.
 pub(crate) struct PairTask {
-    id: u16,
     machine: Controller,
     rebuild: Rebuild,
     mode: Mode,
@@ -80,6 +81,7 @@ pub(crate) struct PairTask {
     may_be_here: bool,
     activation: Option<Duration>,
     maps: Arc<Maps>,
+    clock: Arc<Clock>,
     origin: Instant,
     socket: UdpSocket,
     places: BTreeMap<Party, SocketAddr>,
@@ -151,15 +153,15 @@ impl PairTask {
         let (report, reports) = watch::channel(ClusterReport::default());
         let (fetched, fetches) = mpsc::channel(1);
         let (intents, changes) = watch::channel(intent.clone());
-        let task = Self {
-            id: pair.id,
+        let mut task = Self {
             machine,
-            rebuild: Rebuild::new(collector, links, maps.clone(), clock, nodes),
+            rebuild: Rebuild::new(collector, links, (maps.clone(), clock.clone()), nodes),
             mode: setup::mode(pair),
             mover,
             may_be_here: true,
             activation: None,
             maps,
+            clock,
             origin,
             socket: UdpSocket::from_std(socket)?,
             places: places(config, pair),
@@ -180,7 +182,6 @@ impl PairTask {
             fetching: JoinSet::new(),
             look_at: origin,
         };
-        let mut task = task;
         if is_at_work {
             tracing::info!("the data plane is at work, and stays so until a main is known");
         } else {
@@ -395,7 +396,10 @@ impl PairTask {
                  write the newer one into its file, or raise `version` in [pair] if it is right"
             ),
             Event::Stalled(gap) => {
-                tracing::warn!(?gap, "this process did not run: no silence is counted from it");
+                tracing::warn!(
+                    ?gap,
+                    "this process did not run: no silence is counted from it"
+                );
             }
             Event::Asked { main, successor } => {
                 tracing::info!(%main, %successor, "the main is asked to yield");
@@ -476,8 +480,7 @@ impl PairTask {
     /// What keep-alives say.
     fn own_report(&self) -> Result<Report, AccessError> {
         let (settings, plane) = (self.maps.settings()?, self.maps.plane_status()?);
-        let now = self.maps.now_hint(&plane);
-        let (reference, _) = reference_at(&plane, settings.hold, now);
+        let (reference, _) = reference_at(&plane, settings.hold, self.clock.now());
         let (mut calls, mut capacity, mut nodes_alive) = (0u32, 0u32, 0u16);
         for party in self.places.keys() {
             let Party::Node(id) = party else { continue };
@@ -489,7 +492,9 @@ impl PairTask {
             }
         }
         let database = self.rebuild.database();
-        let is_whole = database.nodes().all(|node| node.completeness == Completeness::Ok);
+        let is_whole = database
+            .nodes()
+            .all(|node| node.completeness == Completeness::Ok);
         let status = match self.machine.role() {
             Role::Main if is_whole => Status::Serving,
             Role::Main => Status::Degraded,

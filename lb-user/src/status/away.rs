@@ -1,4 +1,4 @@
-//! Carries out a pin report: from then on, the call's messages go to the node that has it.
+//! Pins a call to the node that says it has it: from then on, the call's messages go there.
 
 use lb_common::maps::{Pin, Turnout, slot_of};
 use lb_proto::call::Call;
@@ -10,14 +10,14 @@ use crate::plane::{AccessError, Maps};
 /// Looks taken at a pin that others make and expire at the same time.
 const ATTEMPTS: u32 = 4;
 
-/// Makes the call's pin name `node`, at the moment `now` (in jiffies).
+/// Makes the call's pin name `node`, at the moment `now` (in jiffies); `confirmed` of one that was answered.
 ///
 /// | the call has | then |
 /// |---|---|
 /// | no pin, and the node is its home by every table that is asked | nothing is needed |
 /// | no pin | one is made, its hint first |
 /// | a pin to that node | its time starts over |
-/// | a pin to another node | it is moved, and not confirmed yet: no ACK of this answer has passed |
+/// | a pin to another node | it is moved, and not confirmed unless it is said to be: no ACK of this answer has passed |
 ///
 /// `None` when the call's pin came and went meanwhile, again and again: ask once more. Doing it twice
 /// does what doing it once does. A packet that passes by a pin while it is written
@@ -30,11 +30,13 @@ pub fn pin_away(
     now: u64,
     call: Call,
     node: u16,
+    confirmed: bool,
 ) -> Result<Option<Verdict>, AccessError> {
     let key = call.key();
+    let flags = Pin::BY_CONTROLLER | if confirmed { Pin::CONFIRMED } else { 0 };
     let fresh = Pin {
         node,
-        flags: Pin::BY_CONTROLLER,
+        flags,
         reserved: 0,
         created: now,
         last_seen: now,
@@ -42,7 +44,7 @@ pub fn pin_away(
     for _ in 0..ATTEMPTS {
         if let Some(pin) = maps.pin(key)? {
             let marks = if pin.node == node { pin.flags } else { 0 };
-            let flags = marks | Pin::BY_CONTROLLER;
+            let flags = marks | fresh.flags;
             if maps.update_pin(key, Pin { flags, ..fresh })? {
                 return Ok(Some(Verdict::Pinned));
             }

@@ -196,7 +196,13 @@ impl Ear {
                 return Heard::Answer(answer);
             }
         };
-        match pin_away(&self.maps, self.clock.now(), report.call, report.node) {
+        match pin_away(
+            &self.maps,
+            self.clock.now(),
+            report.call,
+            report.node,
+            false,
+        ) {
             Ok(Some(verdict)) => {
                 self.counts.count_reported(Reported::New(verdict));
                 self.say_full(&report, verdict);

@@ -1,0 +1,64 @@
+//! What a controller of a pair has beside a single one: the pair's task, the VIPs' mover, the admin socket.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use caps::Capability;
+use lb_net::admin::Admin;
+use lb_net::shutdown::Shutdown;
+
+use super::Intent;
+use crate::config::pair::{Pair, Takeover};
+use crate::pair::{PairTask, Wires};
+use crate::plane::Maps;
+use crate::plane::clock::Clock;
+use crate::takeover::{Keeper, Mode, Mover};
+use crate::turn;
+
+/// All of it, before it is sent off.
+pub(super) struct Paired {
+    pub(super) task: PairTask,
+    pub(super) keeper: Keeper,
+    pub(super) admin: Admin,
+    pub(super) wires: Wires,
+    /// Those that must be kept.
+    pub(super) capabilities: &'static [Capability],
+}
+
+impl Paired {
+    /// Opens it. `is_adopted`: the data plane was there before this process.
+    pub(super) fn open(
+        intent: &Intent,
+        pair: &Pair,
+        maps: &Arc<Maps>,
+        clock: &Arc<Clock>,
+        is_adopted: bool,
+    ) -> anyhow::Result<Self> {
+        let (interface, mode) = match &pair.takeover {
+            Takeover::Address(interface) => (interface.as_str(), Mode::Address),
+            Takeover::Announce(interface) => (interface.as_str(), Mode::Announce),
+            Takeover::Nothing => ("", Mode::None),
+        };
+        let vips = intent.config.vips.iter().map(SocketAddr::ip);
+        let (mover, keeper) = Mover::open(interface, vips, mode)?;
+        let heard = maps.plane_status()?.term_heard;
+        let is_at_work = is_adopted && maps.turnout()?.is_active(heard);
+        turn::join_pair(maps)?;
+        let both = (maps.clone(), clock.clone());
+        let (task, wires) = PairTask::open(intent, pair, both, mover, is_at_work)?;
+        Ok(Self {
+            task,
+            keeper,
+            admin: Admin::open(&pair.admin)?,
+            wires,
+            capabilities: mode.keeps(),
+        })
+    }
+}
+
+/// Answers at the admin socket.
+pub(super) async fn answer(admin: Admin, wires: crate::pair::Asker, shutdown: Shutdown) {
+    admin
+        .serve(shutdown, move |question| wires.clone().ask(question))
+        .await;
+}
