@@ -150,7 +150,9 @@ impl Arguments {
                     } else {
                         let redirect = overview.redirect.as_ref();
                         let redirect = redirect.map(|redirect| redirect.render());
-                        table::render(&overview.report) + &redirect.unwrap_or_default()
+                        let witness = overview.witness.as_ref().map(|witness| witness.render());
+                        let parts = [Some(table::render(&overview.report)), redirect, witness];
+                        parts.into_iter().flatten().collect()
                     };
                     print(&text);
                     Ok(())

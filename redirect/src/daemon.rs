@@ -18,6 +18,7 @@ use crate::server::record::CallReport;
 use crate::server::{Server, Settings};
 use crate::sip::{Sip, Wish};
 use crate::sockets::Sockets;
+use crate::witness::{NoCalls, Witnessing};
 use anyhow::Context;
 use lb_common::Address;
 use lb_common::beacon::Beacon;
@@ -160,6 +161,14 @@ async fn ready(calls: &mut Option<Redirecting>) {
     }
 }
 
+/// Waits for what a witness waits for; for ever where the node is none.
+async fn has_news(witness: &mut Option<Witnessing>) {
+    match witness {
+        Some(witness) => witness.ready().await,
+        None => std::future::pending().await,
+    }
+}
+
 struct Daemon {
     clock: Clock,
     node: Node,
@@ -179,6 +188,8 @@ struct Daemon {
     is_sending: Vec<bool>,
     /// The redirect server, if there is one.
     calls: Option<Redirecting>,
+    /// What it is to a pair of controllers, if there is one.
+    witness: Option<Witnessing>,
 }
 
 /// The redirect server's part of the daemon.
@@ -274,6 +285,7 @@ impl Daemon {
         };
         let calls = Redirecting::open(config, keys.clone(), clock.now(), seed()?)?;
         let epoch = epoch::begin(&config.state_dir)?;
+        let witness = Witnessing::open(config, &keys, epoch, clock.now())?;
         let mut node = Node::new(
             config,
             keys,
@@ -297,6 +309,7 @@ impl Daemon {
             is_keeping_hard: false,
             is_sending: vec![true; Sockets::group_count(&config.beacon)],
             calls,
+            witness,
         })
     }
 
@@ -313,6 +326,9 @@ impl Daemon {
             if let Some(calls) = &self.calls {
                 due = due.min(calls.next_timeout(now));
             }
+            if let Some(at) = self.witness.as_ref().and_then(|it| it.next_timeout(now)) {
+                due = due.min(at);
+            }
             let timeout = self
                 .prober
                 .next_timeout()
@@ -325,6 +341,12 @@ impl Daemon {
                 received = self.sockets.receive() => match received {
                     Ok(datagram) => {
                         let (now, from) = (self.clock.now(), datagram.from);
+                        if let Some(witness) = &mut self.witness
+                            && Witnessing::is_for(datagram.bytes)
+                        {
+                            witness.receive(now, from.ip(), datagram.bytes);
+                            continue;
+                        }
                         let answer = self.node.receive(now, from.ip(), datagram.bytes);
                         if let Some(calls) = &mut self.calls {
                             calls.hear(now, self.node.map(), datagram.bytes);
@@ -341,6 +363,7 @@ impl Daemon {
                         calls.sip.turn(&self.clock, self.node.map(), &mut calls.wishes);
                     }
                 }
+                () = has_news(&mut self.witness) => {}
                 Some(question) = questions.recv() => self.say(question),
             }
         }
@@ -353,6 +376,9 @@ impl Daemon {
                 let sending = keys.sending().id;
                 if let Some(calls) = &mut self.calls {
                     calls.sip.core.set_keys(keys.clone());
+                }
+                if let Some(witness) = &mut self.witness {
+                    witness.set_keys(&keys);
                 }
                 self.node.set_keys(keys);
                 tracing::info!(sending, "read the key file again");
@@ -382,6 +408,7 @@ impl Daemon {
         let beacons = self.node.follow(self.clock.now(), self.prober.verdict());
         self.announce_all(beacons).await;
         self.advance_calls().await;
+        self.advance_witness().await;
         if self.node.mood() != before {
             systemd::status(&self.node.summary());
         }
@@ -424,6 +451,25 @@ impl Daemon {
         }
         let beacons = self.node.govern(now, status);
         self.announce_all(beacons).await;
+    }
+
+    /// Lets the witness act, on the calls that there are.
+    async fn advance_witness(&mut self) {
+        let Some(witness) = &mut self.witness else {
+            return;
+        };
+        let now = self.clock.now();
+        let transmits = match &mut self.calls {
+            Some(calls) => calls
+                .sip
+                .ask_for_calls(now, &mut calls.wishes, |calls| witness.turn(now, calls)),
+            None => witness.turn(now, &mut NoCalls),
+        };
+        for (to, bytes) in transmits {
+            if let Err(error) = self.sockets.send(to, &bytes).await {
+                tracing::debug!(%error, %to, "cannot send a control datagram");
+            }
+        }
     }
 
     /// The addresses that beacons name: where the redirect server has one of its own, that.
@@ -477,7 +523,12 @@ impl Daemon {
             } = calls;
             Redirect::of(sip, listen, *advertise, now)
         });
-        Overview { report, redirect }
+        let witness = self.witness.as_ref().map(|witness| witness.report(now));
+        Overview {
+            report,
+            redirect,
+            witness,
+        }
     }
 
     /// Sends each group its beacon.

@@ -34,6 +34,7 @@ mod sip;
 mod sockets;
 mod streams;
 mod table;
+mod witness;
 
 use clap::Parser;
 use std::process::ExitCode;

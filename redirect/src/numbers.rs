@@ -1,6 +1,6 @@
 //! The report as Prometheus reads it.
 
-use crate::overview::{Overview, Redirect};
+use crate::overview::{Overview, Redirect, WitnessReport};
 use lb_net::metrics::{Kind, Page};
 
 /// The page.
@@ -111,7 +111,42 @@ pub(crate) fn render(overview: &Overview) -> String {
     if let Some(redirect) = &overview.redirect {
         render_redirect(&mut page, redirect);
     }
+    if let Some(witness) = &overview.witness {
+        render_witness(&mut page, witness);
+    }
     page.finish()
+}
+
+fn render_witness(page: &mut Page, witness: &WitnessReport) {
+    use Kind::{Counter, Gauge};
+    page.family(
+        "pointsman_redirect_main_term",
+        Gauge,
+        "Term of the main that is obeyed; 0 while none is.",
+    )
+    .sample(&[], witness.term.unwrap_or(0));
+    page.family(
+        "pointsman_redirect_main_missed",
+        Gauge,
+        "1 while the main that is obeyed is missed.",
+    )
+    .sample(&[], u8::from(witness.missed));
+    let mut refused = page.family(
+        "pointsman_redirect_control_refused_total",
+        Counter,
+        "Control datagrams that were refused, by reason.",
+    );
+    for (reason, count) in &witness.refused {
+        refused.sample(&[("reason", reason)], count);
+    }
+    let mut asked = page.family(
+        "pointsman_redirect_call_state_requests_total",
+        Counter,
+        "Requests for calls over links, by what became of them.",
+    );
+    for (what, count) in &witness.asked {
+        asked.sample(&[("what", what)], count);
+    }
 }
 
 fn render_redirect(page: &mut Page, redirect: &Redirect) {

@@ -16,6 +16,57 @@ pub(crate) struct Overview {
     /// `None` where there is no redirect server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect: Option<Redirect>,
+    /// `None` where there is no pair of controllers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness: Option<WitnessReport>,
+}
+
+/// The node as a witness of which controller is the main. Times are in milliseconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct WitnessReport {
+    /// The controller that is obeyed.
+    pub main: Option<u16>,
+    /// Its term.
+    pub term: Option<u64>,
+    /// How long its lease runs.
+    pub lease_ms: u64,
+    /// Nothing has been heard of it for longer than it said.
+    pub missed: bool,
+    /// The highest term that was ever granted.
+    pub highest_term: u64,
+    /// Controllers that have a link here.
+    pub linked: Vec<u16>,
+    /// Controllers to which the main's keep-alives are forwarded.
+    pub relays: Vec<u16>,
+    /// Control datagrams that were refused, by reason.
+    pub refused: BTreeMap<String, u64>,
+    /// What was asked over links, by what became of it.
+    pub asked: BTreeMap<String, u64>,
+}
+
+impl WitnessReport {
+    /// As people read it.
+    pub(crate) fn render(&self) -> String {
+        let mut text = match (self.main, self.term) {
+            (Some(main), Some(term)) if self.missed => {
+                format!("controllers: {main} is the main, term {term}, and is missed")
+            }
+            (Some(main), Some(term)) => format!(
+                "controllers: {main} is the main, term {term}, its lease runs {} ms",
+                self.lease_ms
+            ),
+            _ => "controllers: none is the main".to_owned(),
+        };
+        let refused = self.refused.iter().filter(|(_, count)| **count > 0);
+        let refused: Vec<String> = refused
+            .map(|(why, count)| format!("{why} {count}"))
+            .collect();
+        if !refused.is_empty() {
+            text += &format!("; refused: {}", refused.join(", "));
+        }
+        text.push('\n');
+        text
+    }
 }
 
 /// The redirect server.

@@ -7,6 +7,7 @@
 //! without a byte.
 
 use crate::clock::Clock;
+use crate::server::call_state::CallsAt;
 use crate::server::{Hop, Output, Server, Way, World};
 use crate::streams::Streams;
 use anyhow::Context;
@@ -218,6 +219,23 @@ impl Sip {
     ) {
         self.core.drain(now, deadline, &mut self.outputs);
         self.carry_out(wishes);
+    }
+
+    /// Lets a controller ask for the calls, or reset them.
+    pub(crate) fn ask_for_calls<T>(
+        &mut self,
+        now: Duration,
+        wishes: &mut Vec<Wish>,
+        ask: impl FnOnce(&mut CallsAt<'_>) -> T,
+    ) -> T {
+        let mut calls = CallsAt {
+            server: &mut self.core,
+            now,
+            out: &mut self.outputs,
+        };
+        let answer = ask(&mut calls);
+        self.carry_out(wishes);
+        answer
     }
 
     fn carry_out(&mut self, wishes: &mut Vec<Wish>) {

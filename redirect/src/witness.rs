@@ -4,15 +4,20 @@
 //! is on the disk before it is granted, in a thread of its own, so that no call waits for a disk.
 
 use crate::config::{Config, Controller};
+use crate::overview::WitnessReport;
+use crate::report::milliseconds;
 use anyhow::Context;
 use bytes::Bytes;
 use lb_net::kept;
 use lb_net::link::{Endpoint, Identity, Limits, Link, LinkError, Listener, Roster, Sender};
+use lb_proto::call::Call;
+use lb_proto::call_state::record::CallRecord;
 use lb_proto::call_state::responder::{self, Calls, Responder};
+use lb_proto::call_state::{CallKey, Designated, Place};
 use lb_proto::failover::lease::Grant;
 use lb_proto::failover::trust::Members;
 use lb_proto::failover::wire::{self, Missing};
-use lb_proto::failover::witness::{Event, Output, Setup, View, Witness};
+use lb_proto::failover::witness::{Event, Output, Setup, Witness};
 use lb_proto::failover::{ControllerId, LONGEST_LEASE, NodeId, Term};
 use lb_proto::keys::KeyRing;
 use std::collections::BTreeMap;
@@ -111,7 +116,8 @@ impl Witnessing {
             longest_lease: LONGEST_LEASE,
         };
         let machine = Witness::new(now, setup, keys.beacons().to_vec(), members.clone());
-        let who = |controller: &Controller| (Identity::Controller(controller.id), controller.address);
+        let who =
+            |controller: &Controller| (Identity::Controller(controller.id), controller.address);
         let (roster, whom) = watch::channel(config.controllers.iter().map(who).collect());
         let (keys, ring) = watch::channel(keys.clone());
         let identity = Identity::Node(config.node);
@@ -207,18 +213,31 @@ impl Witnessing {
     }
 
     /// For those who ask.
-    pub(crate) fn view(&self, now: Duration) -> View {
-        self.machine.view(now)
-    }
-
-    /// What was asked over links, by what became of it.
-    pub(crate) fn asked(&self) -> responder::Counts {
-        self.responder.counts()
-    }
-
-    /// Controllers that have a link here.
-    pub(crate) fn linked(&self) -> impl Iterator<Item = u16> + '_ {
-        self.links.keys().copied()
+    pub(crate) fn report(&self, now: Duration) -> WitnessReport {
+        let (view, asked) = (self.machine.view(now), self.responder.counts());
+        let named = |(name, count): (&str, u64)| (name.to_owned(), count);
+        let asked = [
+            ("answered", asked.answered),
+            ("lower-term", asked.lower_term),
+            ("unknown-term", asked.unknown_term),
+            ("not-holder", asked.not_holder),
+            ("foreign", asked.foreign),
+            ("malformed", asked.malformed),
+        ];
+        let refusals = view.refusals.iter();
+        WitnessReport {
+            main: view.accepted.map(|(_, main)| main.get().into()),
+            term: view.accepted.map(|(term, _)| term.0),
+            lease_ms: milliseconds(view.remaining),
+            missed: view.is_missed,
+            highest_term: view.highest.0,
+            linked: self.links.keys().copied().collect(),
+            relays: view.relays.iter().map(|to| to.get().into()).collect(),
+            refused: refusals
+                .map(|(why, count)| named((why.name(), count)))
+                .collect(),
+            asked: asked.into_iter().map(named).collect(),
+        }
     }
 
     fn take(&mut self, now: Duration, arrival: Arrival, calls: &mut impl Calls) {
@@ -253,13 +272,13 @@ impl Witnessing {
 
     /// A controller has linked. Of two links to one, the later counts.
     fn welcome(&mut self, link: Link) {
-        let Identity::Controller(controller) = link.peer() else {
+        let Identity::Controller(controller) = link.peer else {
             return;
         };
         self.close(controller);
         self.links_made += 1;
         let number = self.links_made;
-        let (sender, mut receiver) = link.split();
+        let (sender, mut receiver) = (link.sender, link.receiver);
         let news = self.news.0.clone();
         tokio::spawn(async move {
             loop {
@@ -343,7 +362,10 @@ impl Witnessing {
             }
             Event::Stalled(gap) => {
                 let gap_ms = gap.as_millis() as u64;
-                tracing::warn!(gap_ms, "this process did not run: no silence is counted from it");
+                tracing::warn!(
+                    gap_ms,
+                    "this process did not run: no silence is counted from it"
+                );
             }
         }
     }
@@ -352,7 +374,11 @@ impl Witnessing {
     fn answer(&mut self, now: Duration) {
         self.look_at = None;
         loop {
-            if self.links.values().any(|open| open.sender.queued() > ENOUGH) {
+            if self
+                .links
+                .values()
+                .any(|open| open.sender.queued() > ENOUGH)
+            {
                 self.look_at = Some(now + LOOK_AGAIN);
                 return;
             }
@@ -419,6 +445,29 @@ fn parse_grant(line: &str) -> Option<Grant> {
     words.next().is_none().then_some(grant)
 }
 
+/// Where there is no redirect server, no call is known.
+pub(crate) struct NoCalls;
+
+impl Calls for NoCalls {
+    fn keys(&self) -> Vec<CallKey> {
+        Vec::new()
+    }
+
+    fn page(&self, _after: Option<Place>, _limit: usize) -> (Vec<CallRecord<'_>>, Option<Place>) {
+        (Vec::new(), None)
+    }
+
+    fn records_of(&self, _calls: &[Call]) -> Vec<CallRecord<'_>> {
+        Vec::new()
+    }
+
+    fn reset(&mut self, _designated: Designated) {}
+
+    fn left(&self) -> usize {
+        0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -428,7 +477,15 @@ mod tests {
         let grant = parse_grant("7 2 500").expect("a grant");
         assert_eq!((grant.term, grant.holder.get()), (Term(7), 2));
         assert_eq!(grant.lease, Duration::from_millis(500));
-        for damaged in ["", "7", "7 2", "7 0 500", "7 16 500", "7 2 500 1", "x 2 500"] {
+        for damaged in [
+            "",
+            "7",
+            "7 2",
+            "7 0 500",
+            "7 16 500",
+            "7 2 500 1",
+            "x 2 500",
+        ] {
             assert_eq!(parse_grant(damaged), None, "{damaged}");
         }
     }
