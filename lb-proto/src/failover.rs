@@ -26,6 +26,8 @@
 pub mod controller;
 pub mod lease;
 mod silence;
+#[cfg(test)]
+mod simulation;
 pub mod trust;
 pub mod wire;
 pub mod witness;

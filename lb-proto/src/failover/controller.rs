@@ -19,8 +19,9 @@
 //!   [deactivates](Output::Deactivate).
 //! - **Terms.** A candidate asks for a term above all that it has heard of, and has it on the disk
 //!   first ([`Output::Persist`], then [`Controller::persisted`]). A main that learns of a higher term
-//!   from a node that leased it to somebody without a majority goes on under a higher one still
-//!   ([`Output::Raise`]), or that node would be lost to it.
+//!   from a node that leased it to somebody without a majority asks for a higher one still, and goes on
+//!   under that once more than half of the nodes have granted it ([`Output::Raise`]): otherwise
+//!   that node would be lost to it.
 //! - **Paths.** The stand-by has its main's keep-alives forwarded by nodes, by two while it hears them
 //!   directly, by eight while it does not, others every second.
 //!
@@ -146,6 +147,8 @@ struct Peer {
 struct Vote {
     /// Until when its lease counts; in the past when it holds none.
     until: Duration,
+    /// The term that it last granted or confirmed.
+    term: Term,
     /// When it last confirmed it.
     confirmed: Option<Duration>,
     /// Why it last refused, in this candidacy or reign.
@@ -393,8 +396,14 @@ impl Controller {
                 candidacy.is_kept = true;
                 self.request_leases(now);
             }
-            State::Main(reign) if reign.raising == Some(term) => self.raise(now, term),
-            State::Candidate(_) | State::Main(_) | State::StandBy(_) => {}
+            State::Main(reign) => {
+                let raising = reign.raising.as_mut().filter(|one| one.term == term);
+                if let Some(raising) = raising {
+                    raising.is_kept = true;
+                    self.ask_higher(now);
+                }
+            }
+            State::Candidate(_) | State::StandBy(_) => {}
         }
     }
 
@@ -405,8 +414,10 @@ impl Controller {
             State::Candidate(candidacy) if candidacy.term == term => {
                 self.give_up(now, GaveUp::OutOfTime);
             }
-            State::Main(reign) if reign.raising == Some(term) => reign.raising = None,
-            State::Candidate(_) | State::Main(_) | State::StandBy(_) => {}
+            State::Main(reign) => {
+                reign.raising.take_if(|raising| raising.term == term);
+            }
+            State::Candidate(_) | State::StandBy(_) => {}
         }
     }
 
@@ -428,7 +439,7 @@ impl Controller {
                 self.follow_on(now, phase);
             }
             State::Candidate(_) => self.campaign(now),
-            State::Main(_) => {}
+            State::Main(_) => self.ask_higher(now),
         }
         self.release_again(now);
         self.yield_again(now);
@@ -452,7 +463,7 @@ impl Controller {
             }
             State::StandBy(Phase::Vacant { until }) => Some(*until),
             State::Candidate(candidacy) => Some(candidacy.next_timeout(timing)),
-            State::Main(reign) => Some(reign.until),
+            State::Main(reign) => Some(reign.next_timeout()),
         };
         let others = [
             of_state,

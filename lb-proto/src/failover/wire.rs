@@ -205,6 +205,8 @@ pub enum Reason {
     Start = 2,
     /// The preferred one is back.
     Switchback = 3,
+    /// It is main, and goes on under a higher term.
+    Raise = 4,
 }
 
 /// A node's confirmation of a keep-alive.
@@ -354,6 +356,7 @@ impl Reason {
             Self::Command => "command",
             Self::Start => "start",
             Self::Switchback => "switchback",
+            Self::Raise => "raise",
         }
     }
 }

@@ -359,8 +359,12 @@ impl Witness {
         };
         match self.book.ask(now, wanted) {
             Ok(()) => {
+                let known = self.heard.filter(|heard| heard.controller == from);
                 // Its first keep-alive says how often they come.
-                self.hear(now, from, request.lease, request.lease);
+                let (interval, limit) = known.map_or((request.lease, request.lease), |heard| {
+                    (heard.interval, heard.limit)
+                });
+                self.hear(now, from, interval, limit);
                 let answer = self.lease_answer(now, header.stamp, request.nonce, Verdict::Granted);
                 self.granted(now, answer, Some(request.reason));
                 Ok(())

@@ -128,12 +128,11 @@ impl Controller {
         answer: &LeaseAnswer,
     ) -> Result<(), Refusal> {
         let until = self.sent.find(answer.echo, term);
-        let nonce = match &self.state {
-            State::Candidate(candidacy) => Some(candidacy.nonce),
-            State::Main(reign) => Some(reign.nonce),
-            State::StandBy(_) => None,
+        let is_to_request = match &self.state {
+            State::Candidate(candidacy) => candidacy.nonce == answer.nonce,
+            State::Main(reign) => reign.has_asked(answer.nonce),
+            State::StandBy(_) => false,
         };
-        let is_to_request = nonce == Some(answer.nonce);
         let is_to_keep_alive = answer.nonce == 0 && self.role() == Role::Main;
         let until = until.filter(|_| is_to_request || is_to_keep_alive);
         let Some(until) = until.filter(|_| self.has_node(node)) else {
@@ -145,8 +144,10 @@ impl Controller {
         };
         self.highest = self.highest.max(answer.highest);
         let vote = self.votes.entry(node).or_default();
+        let is_first = vote.until.is_zero();
         if answer.verdict == Verdict::Granted {
             vote.until = vote.until.max(until);
+            vote.term = vote.term.max(term);
             vote.confirmed = Some(now);
             vote.refused = None;
         } else {
@@ -155,12 +156,23 @@ impl Controller {
         match &self.state {
             State::Candidate(candidacy) => {
                 let candidacy = *candidacy;
-                self.weigh(now, node, &candidacy, answer);
+                if is_first && answer.verdict == Verdict::Granted {
+                    self.event(Event::Granted {
+                        node,
+                        after: now.saturating_sub(candidacy.since),
+                    });
+                }
+                self.weigh(now, &candidacy, answer);
             }
             State::Main(_) => {
                 self.refresh_majority();
-                if answer.verdict == Verdict::LowerTerm {
-                    self.raise_above(now);
+                match answer.verdict {
+                    Verdict::Granted => self.raise(now),
+                    Verdict::LowerTerm => self.raise_above(now, answer.highest, answer.holder),
+                    Verdict::HearsMain
+                    | Verdict::LeaseRuns
+                    | Verdict::Starting
+                    | Verdict::TooLong => {}
                 }
             }
             State::StandBy(_) => {}
@@ -169,17 +181,13 @@ impl Controller {
     }
 
     /// Whether the candidacy is decided by one more answer.
-    fn weigh(&mut self, now: Duration, node: NodeId, candidacy: &Candidacy, answer: &LeaseAnswer) {
+    fn weigh(&mut self, now: Duration, candidacy: &Candidacy, answer: &LeaseAnswer) {
         let refused_for = |wanted| {
             let refused = self.votes.values().map(|vote| vote.refused);
             refused.filter(|refused| *refused == Some(wanted)).count()
         };
         match answer.verdict {
             Verdict::Granted => {
-                self.event(Event::Granted {
-                    node,
-                    after: now.saturating_sub(candidacy.since),
-                });
                 let until = self.majority_until();
                 if until > now {
                     self.ascend(now, candidacy, until);

@@ -1,8 +1,8 @@
 //! The main: holds more than half of the leases, or steps down.
 
-use super::{Controller, Deactivation, Event, Output, Phase, RequestError, State};
-use crate::failover::trust::Refusal;
-use crate::failover::wire::{Ack, Body, Reason};
+use super::{Controller, Deactivation, Event, Output, Phase, RequestError, State, Vote};
+use crate::failover::trust::{Marks, Refusal};
+use crate::failover::wire::{Ack, Body, LeaseRequest, Reason};
 use crate::failover::{ControllerId, NodeId, Party, Term};
 use std::time::Duration;
 
@@ -14,8 +14,19 @@ pub(super) struct Reign {
     pub(super) nonce: u64,
     /// Until when more than half of the leases run.
     pub(super) until: Duration,
-    /// The higher term that is on its way to the disk.
-    pub(super) raising: Option<Term>,
+    /// The higher term that the nodes are asked for.
+    pub(super) raising: Option<Raising>,
+}
+
+/// A higher term on its way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Raising {
+    pub(super) term: Term,
+    /// Whether it is on the disk.
+    pub(super) is_kept: bool,
+    nonce: u64,
+    /// When the nodes are asked next.
+    next: Duration,
 }
 
 impl Reign {
@@ -26,6 +37,16 @@ impl Reign {
             until,
             raising: None,
         }
+    }
+
+    /// Whether a request with this nonce was of this reign.
+    pub(super) fn has_asked(&self, nonce: u64) -> bool {
+        self.nonce == nonce || self.raising.is_some_and(|raising| raising.nonce == nonce)
+    }
+
+    pub(super) fn next_timeout(&self) -> Duration {
+        let raising = self.raising.filter(|raising| raising.is_kept);
+        raising.map_or(self.until, |raising| raising.next.min(self.until))
     }
 }
 
@@ -110,6 +131,7 @@ impl Controller {
         let vote = self.votes.get_mut(&node).ok_or(Refusal::UnknownSender)?;
         let before = vote.until;
         vote.until = before.max(until);
+        vote.term = vote.term.max(term);
         vote.confirmed = Some(now);
         vote.refused = None;
         vote.missing = ack.missing;
@@ -119,28 +141,73 @@ impl Controller {
         Ok(())
     }
 
-    /// A node has leased a higher term to somebody who does not reign: go on above it.
-    pub(super) fn raise_above(&mut self, now: Duration) {
-        let highest = self.highest;
+    /// A node has leased a higher term to somebody who does not reign: to go on above it.
+    pub(super) fn raise_above(
+        &mut self,
+        now: Duration,
+        highest: Term,
+        holder: Option<ControllerId>,
+    ) {
+        let (term, nonce) = (self.highest.next(), self.random.next() | 1);
+        let is_own = holder == Some(self.id);
         let State::Main(reign) = &mut self.state else {
             return;
         };
-        if highest < reign.term || reign.raising.is_some() || now >= reign.until {
+        // Nothing is gained by a term that is taken, or that is asked for already.
+        let own = reign.raising.map_or(reign.term, |raising| raising.term);
+        if highest < own || highest == own && is_own {
             return;
         }
-        let term = highest.next();
-        reign.raising = Some(term);
+        reign.raising = Some(Raising {
+            term,
+            is_kept: false,
+            nonce,
+            next: now,
+        });
         self.highest = term;
         self.output(Output::Persist { term });
     }
 
-    /// The higher term is on the disk.
-    pub(super) fn raise(&mut self, now: Duration, term: Term) {
+    /// Asks the nodes for the higher term. Meanwhile those that grant it refuse keep-alives of the
+    /// lower one, so they are asked again and again.
+    pub(super) fn ask_higher(&mut self, now: Duration) {
+        let timing = self.config.timing;
         let State::Main(reign) = &mut self.state else {
             return;
         };
+        let raising = reign.raising.as_mut();
+        let Some(raising) = raising.filter(|one| one.is_kept && one.next <= now) else {
+            return;
+        };
+        raising.next = now + timing.interval() / 2;
+        let (term, nonce) = (raising.term, raising.nonce);
+        let request = LeaseRequest {
+            nonce,
+            lease: timing.lease(),
+            reason: Reason::Raise,
+        };
+        let nodes = self.nodes();
+        let body = Body::LeaseRequest(request);
+        let stamp = self.send_all(nodes, term, Marks::default(), body);
+        self.sent.note(now, stamp, term, now + timing.lease());
+    }
+
+    /// Goes on under the higher term, once more than half of the nodes have granted it.
+    pub(super) fn raise(&mut self, now: Duration) {
+        let needed = self.needed();
+        let State::Main(reign) = &mut self.state else {
+            return;
+        };
+        let Some(Raising { term, nonce, .. }) = reign.raising else {
+            return;
+        };
+        let of_term = |vote: &&Vote| vote.term == term && vote.until > now;
+        if self.votes.values().filter(of_term).count() < needed {
+            return;
+        }
         reign.raising = None;
         reign.term = term;
+        reign.nonce = nonce;
         self.reign = term;
         self.counts.raises += 1;
         self.output(Output::Raise { term });

@@ -133,6 +133,7 @@ const fn reason(index: u8) -> Option<Reason> {
         1 => Some(Reason::Command),
         2 => Some(Reason::Start),
         3 => Some(Reason::Switchback),
+        4 => Some(Reason::Raise),
         _ => None,
     }
 }

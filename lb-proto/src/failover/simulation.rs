@@ -1,0 +1,21 @@
+//! Whole clusters in simulated time, replayable by seed.
+//!
+//! - [`world`]: machines with clocks, disks and sockets of their own, and how time passes for them.
+//! - [`network`]: what gets through, when, and in which order.
+//! - [`invariants`]: what is looked at after every single event.
+//! - [`seeds`]: a hundred thousand short lives full of misfortune.
+//! - [`partitions`]: every two-colouring of five nodes, one-way cuts, links that flap.
+//! - [`deaths`]: mains that are half dead, restarts in mid-takeover, how fast a loss is noticed.
+//! - [`alarms`]: a million periods without a false one.
+//! - [`commands`]: takeovers on request, switchback, configurations of different age.
+//!
+//! `POINTSMAN_SEEDS` says how many seeds [`seeds`] tries, `POINTSMAN_SEED` which one alone.
+
+mod alarms;
+mod commands;
+mod deaths;
+mod invariants;
+mod network;
+mod partitions;
+mod seeds;
+mod world;

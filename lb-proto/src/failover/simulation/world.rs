@@ -1,0 +1,639 @@
+//! Machines with clocks, disks and sockets of their own, and how time passes for them.
+
+use super::invariants::Watcher;
+use super::network::{Cuts, Queue, Weather};
+use crate::failover::controller::{self, Config, Controller, Deactivation, Steps, Switchback};
+use crate::failover::lease::Grant;
+use crate::failover::trust::{Members, Refusal};
+use crate::failover::wire::{Bytes, Reason};
+use crate::failover::witness::{self, Witness};
+use crate::failover::{ControllerId, NodeId, Party, Term, Timing};
+use crate::keys::NumberedKey;
+use crate::random::Random;
+use lb_common::siphash::SipKey;
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::Duration;
+
+pub(super) const KEY: NumberedKey = NumberedKey {
+    id: 1,
+    key: SipKey { k0: 11, k1: 12 },
+};
+pub(super) const CLUSTER: u32 = 9;
+/// What a socket holds while its machine does not read.
+const SOCKET: usize = 400;
+/// Datagrams that the attacker has recorded.
+const RECORDED: usize = 500;
+
+pub(super) const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// A clock that runs faster or slower than the world's: `rate` 65,536ths of a second a second.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    base: u64,
+    rate: u64,
+}
+
+/// A second of the world, in a clock's rate.
+const TRUE_RATE: u64 = 1 << 16;
+/// Between the slowest and the fastest clock lies a factor of 9/8, all that leases allow for.
+const DRIFT: u64 = TRUE_RATE / 17;
+
+impl Clock {
+    fn new(random: &mut Random, drifts: bool) -> Self {
+        let rate = match random.below(4) {
+            _ if !drifts => TRUE_RATE,
+            0 => TRUE_RATE - DRIFT,
+            1 => TRUE_RATE + DRIFT,
+            _ => TRUE_RATE - DRIFT + random.below(2 * DRIFT + 1),
+        };
+        Self {
+            base: random.below(1 << 50),
+            rate,
+        }
+    }
+
+    fn local(&self, world: Duration) -> Duration {
+        let passed = world.as_nanos() * u128::from(self.rate) >> 16;
+        Duration::from_nanos(self.base + passed as u64)
+    }
+
+    /// When the clock will show that, or a nanosecond later.
+    fn world(&self, local: Duration) -> Duration {
+        let passed = (local.as_nanos() as u64).saturating_sub(self.base);
+        let world = ((u128::from(passed) << 16) / u128::from(self.rate)) as u64;
+        Duration::from_nanos(world + 1)
+    }
+}
+
+pub(super) enum Machine {
+    Controller(Box<Controller>),
+    Witness(Box<Witness>),
+}
+
+/// What is on a disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Disk {
+    pub(super) term: Term,
+    pub(super) grant: Option<Grant>,
+}
+
+#[derive(Clone, Copy)]
+enum Written {
+    Term(Term),
+    Grant(Grant),
+}
+
+enum Inbox {
+    Datagram(usize, Bytes),
+    Persisted(Term),
+}
+
+pub(super) struct Host {
+    clock: Clock,
+    pub(super) machine: Option<Machine>,
+    pub(super) disk: Disk,
+    /// On its way to the disk.
+    writing: Option<Written>,
+    epoch: u32,
+    /// Until when it does not run, or did not when it has not run since.
+    frozen_until: Option<Duration>,
+    inbox: VecDeque<Inbox>,
+    wakes_at: Duration,
+    /// A controller's data plane.
+    pub(super) active: Option<Term>,
+    /// The version of its configuration.
+    pub(super) version: u64,
+}
+
+impl Host {
+    /// Whether it has not run since it was frozen.
+    pub(super) const fn is_frozen(&self) -> bool {
+        self.frozen_until.is_some()
+    }
+
+    /// It runs again from now on.
+    pub(super) fn thaw(&mut self, now: Duration) {
+        self.frozen_until = self.frozen_until.map(|_| now);
+    }
+}
+
+enum Event {
+    /// The machine's next time-out, perhaps.
+    Wake(usize),
+    /// A datagram comes: from, to.
+    Arrive(usize, usize, Bytes),
+    /// Something is on the disk, in this life.
+    Written(usize, u32, Written),
+    /// The scenario's own.
+    Note(u32),
+}
+
+/// What scenarios look at.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Note {
+    Activated(Term, Reason, Steps),
+    Deactivated(Deactivation),
+    Of(controller::Event),
+    OfNode(witness::Event),
+    Fetch(u64),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Setting {
+    pub(super) controllers: usize,
+    pub(super) nodes: usize,
+    pub(super) timing: Timing,
+    pub(super) switchback: Switchback,
+    pub(super) drifts: bool,
+    /// The longest that a disk takes to write.
+    pub(super) disk: Duration,
+}
+
+impl Setting {
+    /// Two controllers, keep-alives every 20 ms.
+    pub(super) fn new(nodes: usize) -> Self {
+        Self {
+            controllers: 2,
+            nodes,
+            timing: Timing::new(ms(20), 3, None).expect("within bounds"),
+            switchback: Switchback::Stay,
+            drifts: true,
+            disk: ms(3),
+        }
+    }
+}
+
+pub(super) struct World {
+    pub(super) seed: u64,
+    pub(super) setting: Setting,
+    pub(super) now: Duration,
+    pub(super) weather: Weather,
+    pub(super) cuts: Cuts,
+    pub(super) random: Random,
+    pub(super) hosts: Vec<Host>,
+    queue: Queue<Event>,
+    pub(super) watcher: Watcher,
+    recorded: Vec<(usize, Bytes)>,
+    /// Whether notes are kept; they cost time.
+    pub(super) takes_notes: bool,
+    /// Whether notes are printed, for the reader of a failed test.
+    pub(super) is_told: bool,
+    pub(super) notes: Vec<(Duration, usize, Note)>,
+    /// Scenario events that have come: see [`World::remind`].
+    pub(super) reminders: VecDeque<u32>,
+    /// Datagrams carried, for the reader of a failed test.
+    pub(super) carried: u64,
+}
+
+pub(super) fn controller_id(host: usize) -> ControllerId {
+    ControllerId::new(host as u8 + 1).expect("few controllers")
+}
+
+impl World {
+    pub(super) fn new(setting: Setting, weather: Weather, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let hosts = (0..setting.controllers + setting.nodes).map(|_| Host {
+            clock: Clock::new(&mut random, setting.drifts),
+            machine: None,
+            disk: Disk::default(),
+            writing: None,
+            epoch: 0,
+            frozen_until: None,
+            inbox: VecDeque::new(),
+            wakes_at: Duration::MAX,
+            active: None,
+            version: 1,
+        });
+        let hosts = hosts.collect();
+        let mut world = Self {
+            seed,
+            setting,
+            now: Duration::ZERO,
+            weather,
+            cuts: Cuts::default(),
+            random,
+            hosts,
+            queue: Queue::new(),
+            watcher: Watcher::default(),
+            recorded: Vec::new(),
+            takes_notes: false,
+            is_told: false,
+            notes: Vec::new(),
+            reminders: VecDeque::new(),
+            carried: 0,
+        };
+        for host in 0..world.hosts.len() {
+            world.boot(host);
+        }
+        world
+    }
+
+    pub(super) fn controllers(&self) -> std::ops::Range<usize> {
+        0..self.setting.controllers
+    }
+
+    pub(super) fn nodes(&self) -> std::ops::Range<usize> {
+        self.setting.controllers..self.hosts.len()
+    }
+
+    pub(super) fn node_id(&self, host: usize) -> NodeId {
+        NodeId::new((host - self.setting.controllers + 1) as u16).expect("few nodes")
+    }
+
+    fn host_of(&self, party: Party) -> usize {
+        match party {
+            Party::Controller(id) => usize::from(id.get()) - 1,
+            Party::Node(id) => self.setting.controllers + usize::from(id.get()) - 1,
+        }
+    }
+
+    pub(super) fn address(&self, host: usize) -> IpAddr {
+        [10, 0, 0, host as u8 + 1].into()
+    }
+
+    fn members(&self) -> Members {
+        let mut members = Members::default();
+        for host in self.controllers() {
+            let addresses = vec![self.address(host)];
+            members.controllers.insert(controller_id(host), addresses);
+        }
+        for host in self.nodes() {
+            let addresses = vec![self.address(host)];
+            members.nodes.insert(self.node_id(host), addresses);
+        }
+        members
+    }
+
+    pub(super) fn config(&self, host: usize) -> Config {
+        Config {
+            keys: vec![KEY],
+            members: self.members(),
+            timing: self.setting.timing,
+            switchback: self.setting.switchback,
+            switchback_after: ms(1000),
+            version: self.hosts[host].version,
+            force: false,
+        }
+    }
+
+    /// The longest that a node waits after it lost its disk.
+    fn longest(&self) -> Duration {
+        self.setting.timing.lease() * 2
+    }
+
+    pub(super) fn local(&self, host: usize) -> Duration {
+        self.hosts[host].clock.local(self.now)
+    }
+
+    pub(super) fn controller(&self, host: usize) -> Option<&Controller> {
+        match self.hosts[host].machine.as_ref()? {
+            Machine::Controller(controller) => Some(controller),
+            Machine::Witness(_) => None,
+        }
+    }
+
+    pub(super) fn witness(&self, host: usize) -> Option<&Witness> {
+        match self.hosts[host].machine.as_ref()? {
+            Machine::Witness(witness) => Some(witness),
+            Machine::Controller(_) => None,
+        }
+    }
+
+    /// Does something to a running controller, as its caller would.
+    pub(super) fn with_controller<R>(
+        &mut self,
+        host: usize,
+        act: impl FnOnce(&mut Controller, Duration) -> R,
+    ) -> Option<R> {
+        if self.hosts[host].is_frozen() {
+            return None;
+        }
+        let local = self.local(host);
+        let result = match self.hosts[host].machine.as_mut()? {
+            Machine::Controller(controller) => Some(act(controller, local)),
+            Machine::Witness(_) => None,
+        };
+        self.drain(host);
+        self.schedule(host);
+        result
+    }
+
+    pub(super) fn is_alive(&self, host: usize) -> bool {
+        self.hosts[host].machine.is_some()
+    }
+
+    /// Starts a machine that is off.
+    pub(super) fn boot(&mut self, host: usize) {
+        let (local, seed) = (self.local(host), self.random.next());
+        let machine = if host < self.setting.controllers {
+            let setup = controller::Setup {
+                id: controller_id(host),
+                cluster: CLUSTER,
+                epoch: self.hosts[host].epoch + 1,
+                term: self.hosts[host].disk.term,
+                seed,
+            };
+            let controller = Controller::new(local, setup, self.config(host));
+            Machine::Controller(Box::new(controller))
+        } else {
+            let setup = witness::Setup {
+                node: self.node_id(host),
+                cluster: CLUSTER,
+                epoch: self.hosts[host].epoch + 1,
+                kept: self.hosts[host].disk.grant,
+                longest_lease: self.longest(),
+            };
+            let witness = Witness::new(local, setup, vec![KEY], self.members());
+            Machine::Witness(Box::new(witness))
+        };
+        let one = &mut self.hosts[host];
+        one.epoch += 1;
+        one.inbox.clear();
+        one.frozen_until = None;
+        one.wakes_at = Duration::MAX;
+        one.machine = Some(machine);
+        self.turn(host);
+    }
+
+    /// Ends a machine, at whatever it is. What was being written is on the disk, or not.
+    pub(super) fn kill(&mut self, host: usize) {
+        let is_written = self.random.below(2) == 0;
+        let one = &mut self.hosts[host];
+        one.machine = None;
+        one.active = None;
+        if let Some(written) = one.writing.take().filter(|_| is_written) {
+            one.disk.write(written);
+        }
+    }
+
+    /// A machine that is off loses its disk.
+    pub(super) fn wipe(&mut self, host: usize) {
+        self.hosts[host].disk = Disk::default();
+        self.watcher.wiped(host);
+    }
+
+    /// A machine does not run until then; its peers do.
+    pub(super) fn freeze(&mut self, host: usize, until: Duration) {
+        let one = &mut self.hosts[host];
+        let until = one.frozen_until.map_or(until, |before| before.max(until));
+        one.frozen_until = Some(until);
+        one.wakes_at = until;
+        self.queue.put(until, Event::Wake(host));
+    }
+
+    /// Puts a number into [`World::reminders`] at that time.
+    pub(super) fn remind(&mut self, at: Duration, number: u32) {
+        self.queue.put(at, Event::Note(number));
+    }
+
+    /// Runs until that time, or until the next reminder.
+    pub(super) fn run(&mut self, until: Duration) {
+        while self.step(until) {
+            if !self.reminders.is_empty() {
+                return;
+            }
+        }
+        self.now = self.now.max(until);
+    }
+
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.run(self.now + time);
+    }
+
+    /// One event; false when there is none until then.
+    pub(super) fn step(&mut self, until: Duration) -> bool {
+        let Some((at, event)) = self.queue.take(until) else {
+            return false;
+        };
+        self.now = self.now.max(at);
+        match event {
+            Event::Wake(host) => self.wake(host),
+            Event::Arrive(from, to, bytes) => {
+                let host = &mut self.hosts[to];
+                if host.machine.is_some() && host.inbox.len() < SOCKET {
+                    host.inbox.push_back(Inbox::Datagram(from, bytes));
+                    self.turn(to);
+                }
+            }
+            Event::Written(host, epoch, written) => self.written(host, epoch, written),
+            Event::Note(number) => self.reminders.push_back(number),
+        }
+        Watcher::look(self);
+        true
+    }
+
+    fn wake(&mut self, host: usize) {
+        // Another time was put instead.
+        if self.hosts[host].wakes_at == self.now {
+            self.hosts[host].wakes_at = Duration::MAX;
+            self.turn(host);
+        }
+    }
+
+    fn written(&mut self, host: usize, epoch: u32, written: Written) {
+        let one = &mut self.hosts[host];
+        if one.epoch != epoch || one.machine.is_none() {
+            return;
+        }
+        one.writing = None;
+        one.disk.write(written);
+        let term = match written {
+            Written::Term(term) => term,
+            Written::Grant(grant) => grant.term,
+        };
+        one.inbox.push_back(Inbox::Persisted(term));
+        self.turn(host);
+    }
+
+    /// One turn of a machine's loop: drain first, judge after, then send.
+    fn turn(&mut self, host: usize) {
+        let now = self.now;
+        let one = &mut self.hosts[host];
+        if one.frozen_until.is_some_and(|until| now < until) {
+            return;
+        }
+        one.frozen_until = None;
+        let local = self.local(host);
+        while let Some(item) = self.hosts[host].inbox.pop_front() {
+            let address = match item {
+                Inbox::Datagram(from, _) => self.address(from),
+                Inbox::Persisted(_) => self.address(host),
+            };
+            let Some(machine) = &mut self.hosts[host].machine else {
+                return;
+            };
+            // Refusals are counted by the machine.
+            let _: Result<(), Refusal> = match (machine, item) {
+                (Machine::Controller(controller), Inbox::Datagram(_, bytes)) => {
+                    controller.receive(local, address, &bytes)
+                }
+                (Machine::Controller(controller), Inbox::Persisted(term)) => {
+                    controller.persisted(local, term);
+                    Ok(())
+                }
+                (Machine::Witness(witness), Inbox::Datagram(_, bytes)) => {
+                    witness.receive(local, address, &bytes)
+                }
+                (Machine::Witness(witness), Inbox::Persisted(term)) => {
+                    witness.persisted(local, term);
+                    Ok(())
+                }
+            };
+        }
+        match &mut self.hosts[host].machine {
+            Some(Machine::Controller(controller)) => controller.handle_timeout(local),
+            Some(Machine::Witness(witness)) => witness.handle_timeout(local),
+            None => return,
+        }
+        self.drain(host);
+        self.schedule(host);
+    }
+
+    /// Has a machine look at the time.
+    pub(super) fn poke(&mut self, host: usize) {
+        self.turn(host);
+    }
+
+    fn schedule(&mut self, host: usize) {
+        let local = self.local(host);
+        let now = self.now;
+        let one = &mut self.hosts[host];
+        let due = match &one.machine {
+            Some(Machine::Controller(controller)) => Some(controller.next_timeout()),
+            Some(Machine::Witness(witness)) => witness.next_timeout(local),
+            None => None,
+        };
+        if let Some(due) = due {
+            // Timers do not come before their time, and no finer than a scheduler has them.
+            let at = one.clock.world(due).max(now + Duration::from_micros(50));
+            if at < one.wakes_at || one.wakes_at <= now {
+                one.wakes_at = at;
+                self.queue.put(at, Event::Wake(host));
+            }
+        }
+    }
+
+    fn drain(&mut self, host: usize) {
+        loop {
+            let one = &mut self.hosts[host];
+            match &mut one.machine {
+                Some(Machine::Controller(controller)) => match controller.poll_output() {
+                    Some(output) => self.carry_out(host, output),
+                    None => return,
+                },
+                Some(Machine::Witness(witness)) => match witness.poll_output() {
+                    Some(witness::Output::Send { to, bytes }) => {
+                        self.send(host, self.host_of(Party::Controller(to)), bytes);
+                    }
+                    Some(witness::Output::Persist(grant)) => {
+                        self.write(host, Written::Grant(grant));
+                    }
+                    Some(witness::Output::Event(event)) => self.note(host, Note::OfNode(event)),
+                    None => return,
+                },
+                None => return,
+            }
+        }
+    }
+
+    fn carry_out(&mut self, host: usize, output: controller::Output) {
+        match output {
+            controller::Output::Send { to, bytes } => self.send(host, self.host_of(to), bytes),
+            controller::Output::Persist { term } => self.write(host, Written::Term(term)),
+            controller::Output::Activate {
+                term,
+                reason,
+                steps,
+            } => {
+                self.hosts[host].active = Some(term);
+                self.watcher.activated(self.seed, self.now, host, term);
+                self.note(host, Note::Activated(term, reason, steps));
+            }
+            controller::Output::Raise { term } => {
+                self.hosts[host].active = Some(term);
+                self.watcher.activated(self.seed, self.now, host, term);
+            }
+            controller::Output::Deactivate { why } => {
+                self.hosts[host].active = None;
+                self.note(host, Note::Deactivated(why));
+            }
+            controller::Output::FetchConfig { version, .. } => {
+                self.note(host, Note::Fetch(version));
+            }
+            controller::Output::Event(event) => self.note(host, Note::Of(event)),
+        }
+    }
+
+    fn note(&mut self, host: usize, note: Note) {
+        if self.is_told {
+            eprintln!("{:?} host {host}: {note:?}", self.now);
+        }
+        if self.takes_notes {
+            self.notes.push((self.now, host, note));
+        }
+    }
+
+    fn write(&mut self, host: usize, written: Written) {
+        let delay = self.random.below(self.setting.disk.as_nanos() as u64 + 1);
+        let epoch = self.hosts[host].epoch;
+        self.hosts[host].writing = Some(written);
+        self.queue.put(
+            self.now + Duration::from_nanos(delay),
+            Event::Written(host, epoch, written),
+        );
+    }
+
+    fn send(&mut self, from: usize, to: usize, bytes: Bytes) {
+        self.carried += 1;
+        Watcher::look_at_sent(self, from, &bytes);
+        if self.recorded.len() < RECORDED {
+            self.recorded.push((from, bytes));
+        } else if self.random.below(8) == 0 {
+            let place = self.random.below(RECORDED as u64) as usize;
+            self.recorded[place] = (from, bytes);
+        }
+        if self.cuts.is_cut(from, to) {
+            return;
+        }
+        let weather = self.weather;
+        for delay in weather.delays(&mut self.random) {
+            self.queue
+                .put(self.now + delay, Event::Arrive(from, to, bytes));
+        }
+    }
+
+    /// The attacker plays back what was recorded: from where it came or from elsewhere, as it was or
+    /// with a bit turned, to anybody.
+    pub(super) fn attack(&mut self, count: u32) {
+        for _ in 0..count {
+            if self.recorded.is_empty() {
+                return;
+            }
+            let hosts = self.hosts.len() as u64;
+            let place = self.random.below(self.recorded.len() as u64) as usize;
+            let to = self.random.below(hosts) as usize;
+            let (mut from, mut bytes) = self.recorded[place];
+            match self.random.below(4) {
+                0 => from = self.random.below(hosts) as usize,
+                1 => {
+                    let bit = self.random.below(bytes.len() as u64 * 8) as usize;
+                    bytes[bit / 8] ^= 1 << (bit % 8);
+                }
+                _ => {}
+            }
+            self.queue.put(self.now, Event::Arrive(from, to, bytes));
+        }
+    }
+}
+
+impl Disk {
+    fn write(&mut self, written: Written) {
+        match written {
+            Written::Term(term) => self.term = term,
+            Written::Grant(grant) => self.grant = Some(grant),
+        }
+    }
+}
