@@ -136,6 +136,7 @@ pub struct TakeoverCounts {
     announcements: AtomicU64,
     unsent: AtomicU64,
     restored: AtomicU64,
+    lost_ports: AtomicU64,
 }
 
 impl TakeoverCounts {
@@ -144,7 +145,7 @@ impl TakeoverCounts {
         self.announcements.load(Ordering::Relaxed)
     }
 
-    /// Frames that the interface refused: it was down, or its queue full.
+    /// Frames that the interface refused: it had just gone down, or its queue was full.
     pub fn unsent(&self) -> u64 {
         self.unsent.load(Ordering::Relaxed)
     }
@@ -152,6 +153,11 @@ impl TakeoverCounts {
     /// Addresses that somebody else had removed (or, on a stand-by, added), and that were put right.
     pub fn restored(&self) -> u64 {
         self.restored.load(Ordering::Relaxed)
+    }
+
+    /// How often the interface went down, or lost its carrier, while it held VIPs.
+    pub fn lost_ports(&self) -> u64 {
+        self.lost_ports.load(Ordering::Relaxed)
     }
 }
 
@@ -225,7 +231,9 @@ impl Mover {
     }
 
     /// Brings the VIPs to this machine and tells the link, before it returns; the keeper tells it again.
-    /// Turn the data plane active first: questions come at once.
+    /// Turn the data plane active first: questions come at once. What the network stack is to have of an
+    /// IPv6 VIP, deferred datagrams, it takes in some milliseconds later: the kernel leaves the last step
+    /// of adding an address to a work queue.
     pub fn claim(&self) -> Moved {
         self.wish(Wish::Here)
     }
@@ -377,9 +385,11 @@ impl Shared {
         let (Wish::Here, Some(frames)) = (state.wish, &self.frames) else {
             return;
         };
+        // With the port down nobody would hear it; the keeper announces when it is up again.
         let Ok(Some(Link {
             index,
             mac: Some(mac),
+            is_running: true,
             ..
         })) = self.link(&mut state.netlink)
         else {

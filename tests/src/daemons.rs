@@ -1,4 +1,7 @@
 //! The daemons under test in a lab: their configuration, their start, and what their CLI says.
+//!
+//! What speaks of "the controller" means the first; in the lab of a pair the functions that end in `_of`
+//! take either by its id.
 
 mod files;
 mod kernel_objects;
@@ -15,7 +18,8 @@ use lb_common::maps::LAYOUT_VERSION;
 use crate::lab::{Lab, Process, eventually};
 
 pub use files::{
-    BEACON_KEY_ID, CLUSTER, GROUP_V4, GROUP_V6, Redirecting, Settings, beacon_key, call_secret,
+    BEACON_KEY_ID, CLUSTER, GROUP_V4, GROUP_V6, Pair, Redirecting, Settings, beacon_key,
+    call_secret,
 };
 pub use kernel_objects::KernelObjects;
 pub use programs::program;
@@ -23,7 +27,7 @@ pub use programs::program;
 /// How long a daemon may take to do what is asked of it. Generous: the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A lab's daemons: one controller, and a redirect server on each node.
+/// A lab's daemons: a controller on each LB, and a redirect server on each node.
 #[derive(Debug)]
 pub struct Daemons<'lab> {
     lab: &'lab Lab,
@@ -95,12 +99,23 @@ impl<'lab> Daemons<'lab> {
 
     /// The controller's configuration file.
     pub fn controller_file(&self) -> PathBuf {
-        files::controller_file(self.lab)
+        self.controller_file_of(1)
+    }
+
+    /// A controller's configuration file.
+    pub fn controller_file_of(&self, controller: u16) -> PathBuf {
+        files::controller_file(self.lab, controller)
     }
 
     /// Where the controller's maps are pinned.
     pub fn pins(&self) -> PathBuf {
-        self.lab.bpffs().join(format!("v{LAYOUT_VERSION}"))
+        self.pins_of(1)
+    }
+
+    /// Where a controller's maps are pinned.
+    pub fn pins_of(&self, controller: u16) -> PathBuf {
+        let bpffs = self.lab.bpffs_of(controller);
+        bpffs.join(format!("v{LAYOUT_VERSION}"))
     }
 
     /// Starts the controller, and does not wait for anything.
@@ -108,9 +123,21 @@ impl<'lab> Daemons<'lab> {
     /// # Errors
     /// The program is not there.
     pub fn start_controller(&self) -> Result<Process> {
-        let mut command = self.controller_command("run");
+        self.start_controller_of(1)
+    }
+
+    /// Starts a controller, and does not wait for anything.
+    ///
+    /// # Errors
+    /// The program is not there.
+    pub fn start_controller_of(&self, controller: u16) -> Result<Process> {
+        let mut command = self.controller_command_of(controller, "run");
         command.env("NO_COLOR", "1");
-        Process::start_daemon(self.lab, "controller", command)
+        let name = match controller {
+            1 => "controller".to_owned(),
+            _ => format!("controller-{controller}"),
+        };
+        Process::start_daemon(self.lab, &name, command)
     }
 
     /// Starts a node's redirect server, and does not wait for anything.
@@ -124,11 +151,17 @@ impl<'lab> Daemons<'lab> {
 
     /// A verb of the controller's CLI, with the lab's configuration, on the LB.
     pub fn controller_command(&self, verb: &str) -> Command {
-        let mut command = self.lab.lb.namespace.command(&self.controller);
+        self.controller_command_of(1, verb)
+    }
+
+    /// A verb of a controller's CLI, with the lab's configuration, on its LB.
+    pub fn controller_command_of(&self, controller: u16, verb: &str) -> Command {
+        let host = self.lab.balancer(controller);
+        let mut command = host.namespace.command(&self.controller);
         command
             .arg(verb)
             .arg("--config")
-            .arg(self.controller_file());
+            .arg(self.controller_file_of(controller));
         command
     }
 
@@ -137,7 +170,15 @@ impl<'lab> Daemons<'lab> {
     /// # Errors
     /// It fails, or says something else.
     pub fn ask(&self, verb: &str) -> Result<serde_json::Value> {
-        said(self.controller_command(verb).arg("--json"))
+        self.ask_of(1, verb)
+    }
+
+    /// What a verb of a controller's CLI says with `--json`.
+    ///
+    /// # Errors
+    /// It fails, or says something else.
+    pub fn ask_of(&self, controller: u16, verb: &str) -> Result<serde_json::Value> {
+        said(self.controller_command_of(controller, verb).arg("--json"))
     }
 
     /// Waits until every node of `nodes` is `Up` and the others are not.
@@ -145,9 +186,22 @@ impl<'lab> Daemons<'lab> {
     /// # Errors
     /// It does not come to that.
     pub fn wait_for_nodes(&self, controller: &mut Process, nodes: &[u16]) -> Result<()> {
+        self.wait_for_nodes_of(1, controller, nodes)
+    }
+
+    /// The same, as this controller's data plane sees it.
+    ///
+    /// # Errors
+    /// It does not come to that.
+    pub fn wait_for_nodes_of(
+        &self,
+        id: u16,
+        controller: &mut Process,
+        nodes: &[u16],
+    ) -> Result<()> {
         eventually(&format!("nodes {nodes:?} to be Up"), PATIENCE, || {
             controller.expect_running()?;
-            Ok(self.nodes().is_ok_and(|states| {
+            Ok(self.nodes_of(id).is_ok_and(|states| {
                 states
                     .iter()
                     .all(|state| state.is_up() == nodes.contains(&state.node))
@@ -156,7 +210,7 @@ impl<'lab> Daemons<'lab> {
                         .all(|node| states.iter().any(|state| state.node == *node))
             }))
         })
-        .with_context(|| match self.nodes() {
+        .with_context(|| match self.nodes_of(id) {
             Ok(states) => format!("they are {states:?}{}", controller.last_words()),
             Err(error) => format!("{error:#}{}", controller.last_words()),
         })
@@ -167,7 +221,15 @@ impl<'lab> Daemons<'lab> {
     /// # Errors
     /// There are no pinned maps yet.
     pub fn nodes(&self) -> Result<Vec<NodeState>> {
-        let mut answer = self.ask("nodes")?;
+        self.nodes_of(1)
+    }
+
+    /// The same of a controller.
+    ///
+    /// # Errors
+    /// There are no pinned maps yet.
+    pub fn nodes_of(&self, controller: u16) -> Result<Vec<NodeState>> {
+        let mut answer = self.ask_of(controller, "nodes")?;
         serde_json::from_value(answer["nodes"].take()).context("`nodes --json` is not as expected")
     }
 
@@ -176,12 +238,20 @@ impl<'lab> Daemons<'lab> {
     /// # Errors
     /// There are no pinned maps yet.
     pub fn reasons(&self) -> Result<Vec<(String, u64)>> {
+        self.reasons_of(1)
+    }
+
+    /// The same of a controller.
+    ///
+    /// # Errors
+    /// There are no pinned maps yet.
+    pub fn reasons_of(&self, controller: u16) -> Result<Vec<(String, u64)>> {
         #[derive(serde::Deserialize)]
         struct Row {
             reason: String,
             packets: u64,
         }
-        let mut answer = self.ask("stats")?;
+        let mut answer = self.ask_of(controller, "stats")?;
         let rows: Vec<Row> = serde_json::from_value(answer["reasons"].take())
             .context("`stats --json` is not as expected")?;
         Ok(rows
@@ -195,7 +265,15 @@ impl<'lab> Daemons<'lab> {
     /// # Errors
     /// There are no pinned maps yet.
     pub fn reason(&self, reason: &str) -> Result<u64> {
-        let reasons = self.reasons()?;
+        self.reason_of(1, reason)
+    }
+
+    /// The same of a controller.
+    ///
+    /// # Errors
+    /// There are no pinned maps yet.
+    pub fn reason_of(&self, controller: u16, reason: &str) -> Result<u64> {
+        let reasons = self.reasons_of(controller)?;
         Ok(reasons
             .iter()
             .find(|(name, _)| name == reason)

@@ -127,6 +127,14 @@ impl Keeper {
         let seen = Seen::of(shared.link(&mut state.netlink).ok().flatten());
         let has_moved = seen != self.seen && seen.is_running;
         let is_here = state.wish == Wish::Here;
+        if is_here && self.seen.is_running && !seen.is_running {
+            let interface = &shared.interface;
+            tracing::warn!(
+                interface,
+                "the VIPs' interface is down, or without a carrier"
+            );
+            shared.counts.lost_ports.fetch_add(1, Ordering::Relaxed);
+        }
         self.seen = seen;
         if is_here && (has_moved || !moved.changed.is_empty()) {
             shared.announce(&mut state);

@@ -64,6 +64,52 @@ pub struct Settings {
     /// Whether the controller is told that nodes send no beacons: it then steers by Call-ID alone, and
     /// what a node cannot take is left to its redirect server.
     pub silent: bool,
+    /// How main and stand-by share the lab of a pair. `None`: a controller alone is active for good.
+    pub pair: Option<Pair>,
+}
+
+/// How main and stand-by behave.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// Time between two keep-alives.
+    pub keepalive: Duration,
+    /// Keep-alives that must be missed before the stand-by asks.
+    pub misses: u32,
+    /// `hot` or `cold`.
+    pub mode: &'static str,
+    /// After a cold takeover: `idle` or `reinitialise`.
+    pub designated_state: &'static str,
+    /// `stay` or `resume`.
+    pub switchback: &'static str,
+    /// How VIPs move: `address`, `announce` or `none`.
+    pub vip: &'static str,
+    /// The version of the shared part of the configuration, by controller.
+    pub versions: [u64; 2],
+}
+
+impl Default for Pair {
+    /// The fastest keep-alives that are worth while.
+    fn default() -> Self {
+        Self {
+            keepalive: Duration::from_millis(20),
+            misses: 3,
+            mode: "hot",
+            designated_state: "idle",
+            switchback: "stay",
+            vip: "address",
+            versions: [1, 1],
+        }
+    }
+}
+
+impl Pair {
+    /// For tests that are not about detection: no stall of a shared machine lasts as long.
+    pub fn patient() -> Self {
+        Self {
+            misses: 25,
+            ..Self::default()
+        }
+    }
 }
 
 /// How redirect servers behave.
@@ -101,6 +147,7 @@ impl Default for Settings {
             left_out: Vec::new(),
             redirecting: None,
             silent: false,
+            pair: None,
         }
     }
 }
@@ -136,8 +183,12 @@ pub(super) fn redirect_server(lab: &Lab, node: u16) -> SocketAddr {
     SocketAddr::new(lab.node(node).v4.into(), 5062)
 }
 
-pub(super) fn controller_file(lab: &Lab) -> PathBuf {
-    lab.directory().join("pointsman.toml")
+pub(super) fn controller_file(lab: &Lab, controller: u16) -> PathBuf {
+    let name = match controller {
+        1 => "pointsman.toml".to_owned(),
+        _ => format!("pointsman-{controller}.toml"),
+    };
+    lab.directory().join(name)
 }
 
 pub(super) fn redirect_file(lab: &Lab, node: u16) -> PathBuf {
@@ -153,7 +204,10 @@ pub(super) fn write(lab: &Lab, settings: &Settings) -> Result<()> {
     );
     write_file(&keys, &text)?;
     fs::set_permissions(&keys, Permissions::from_mode(0o600))?;
-    write_file(&controller_file(lab), &controller(lab, settings, &keys)?)?;
+    for id in lab.controllers() {
+        let text = controller(lab, settings, &keys, *id)?;
+        write_file(&controller_file(lab, *id), &text)?;
+    }
     for node in lab.node_ids() {
         write_file(
             &redirect_file(lab, node),
@@ -167,13 +221,13 @@ fn write_file(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn controller(lab: &Lab, settings: &Settings, keys: &Path) -> Result<String> {
+fn controller(lab: &Lab, settings: &Settings, keys: &Path, id: u16) -> Result<String> {
     let mut text = format!(
         "cluster = {CLUSTER}\nkeys = \"{keys}\"\nbpffs = \"{bpffs}\"\n\n\
          [status]\ngroups = {groups:?}\nport = {port}\nperiod_ms = {period}\n\
          hold_periods = {hold}\ndown_periods = {down}\n",
         keys = keys.display(),
-        bpffs = lab.bpffs().display(),
+        bpffs = lab.bpffs_of(id).display(),
         groups = settings.groups,
         port = settings.status_port,
         period = settings.period.as_millis(),
@@ -208,6 +262,47 @@ fn controller(lab: &Lab, settings: &Settings, keys: &Path) -> Result<String> {
         }
     }
     text.push_str("\n[metrics]\nlisten = \"127.0.0.1:9464\"\n");
+    if let Some(pair) = &settings.pair {
+        text.push_str(&cluster_pair(lab, pair, id)?);
+        text.push_str(&controllers(lab)?);
+    }
+    Ok(text)
+}
+
+fn cluster_pair(lab: &Lab, pair: &Pair, id: u16) -> Result<String> {
+    let directory = lab.directory().join(format!("controller-{id}"));
+    fs::create_dir_all(&directory)?;
+    let version = pair.versions.get(usize::from(id) - 1).copied();
+    Ok(format!(
+        "\n[cluster_pair]\nid = {id}\nstate_dir = \"{state}\"\nkeepalive_ms = {keepalive}\n\
+         misses = {misses}\nmode = \"{mode}\"\ndesignated_state = \"{designated_state}\"\n\
+         switchback = \"{switchback}\"\nvip = \"{vip}\"\nvip_interface = \"{interface}\"\n\
+         version = {version}\nadmin = \"{state}/controller.sock\"\n",
+        state = directory.display(),
+        keepalive = pair.keepalive.as_millis(),
+        misses = pair.misses,
+        mode = pair.mode,
+        designated_state = pair.designated_state,
+        switchback = pair.switchback,
+        vip = pair.vip,
+        interface = match pair.vip {
+            "announce" => "lo",
+            _ => "eth0",
+        },
+        version = version.context("a version for each controller")?,
+    ))
+}
+
+/// Whom controllers and nodes take for a controller.
+fn controllers(lab: &Lab) -> Result<String> {
+    let mut text = String::new();
+    for id in lab.controllers() {
+        let address = lab.balancer(*id).v4;
+        write!(
+            text,
+            "\n[[controller]]\nid = {id}\naddress = \"{address}\"\n"
+        )?;
+    }
     Ok(text)
 }
 
@@ -219,19 +314,26 @@ fn redirect(lab: &Lab, settings: &Settings, keys: &Path, node: u16) -> Result<St
         None => (String::new(), settings.capacity),
         Some(how) => {
             let own = redirect_server(lab, node);
+            let status: Vec<String> = lab
+                .controllers()
+                .iter()
+                .map(|id| format!("{}:{}", lab.balancer(*id).v4, settings.status_port))
+                .collect();
             let listen = format!(
                 "listen = [\"{}\", \"{}\", \"{own}\"]\nadvertise = \"{own}\"\nmode = \"{}\"\n\
-                 overflow = \"{}\"\n\n[lb]\nstatus = [\"{}:{}\"]\n",
+                 overflow = \"{}\"\n\n[lb]\nstatus = {status:?}\n",
                 lab.vip_v4(),
                 lab.vip_v6(),
                 how.mode,
                 how.overflow,
-                lab.lb.v4,
-                settings.status_port,
             );
             let own = how.capacities.iter().find(|(id, _)| *id == node);
             (listen, own.map_or(settings.capacity, |(_, calls)| *calls))
         }
+    };
+    let controllers = match &settings.pair {
+        Some(_) => controllers(lab)?,
+        None => String::new(),
     };
     Ok(format!(
         "cluster = {CLUSTER}\nnode = {node}\nkeys = \"{keys}\"\nstate_dir = \"{state}\"\n\n\
@@ -239,7 +341,7 @@ fn redirect(lab: &Lab, settings: &Settings, keys: &Path, node: u16) -> Result<St
          period_ms = {period}\nhold_periods = {hold}\ndown_periods = {down}\n\n\
          [sip]\nserver = \"{server}\"\nprobe_ms = 200\n{probe}{redirecting}\n\
          [capacity]\ncalls = {capacity}\n{NO_PRESSURE}\n\
-         [admin]\nsocket = \"{state}/redirect.sock\"\n",
+         [admin]\nsocket = \"{state}/redirect.sock\"\n{controllers}",
         keys = keys.display(),
         state = directory.display(),
         groups = settings.groups,

@@ -20,6 +20,19 @@ pub struct Host {
     pub v6: Ipv6Addr,
     /// The link address of its first port.
     pub mac: [u8; 6],
+    /// Its ports, as far as they are plugged in.
+    pub(super) plugs: Vec<Plug>,
+}
+
+/// The bridge's end of a port.
+#[derive(Clone, Debug)]
+pub(super) struct Plug {
+    /// Its name, in the bridge's namespace.
+    pub(super) name: String,
+    /// The port's name, in the host's.
+    pub(super) port: String,
+    /// The link address of the port, not of this end.
+    pub(super) mac: [u8; 6],
 }
 
 impl Host {
@@ -46,7 +59,7 @@ impl Host {
     ///
     /// Checksums are written out in full and VLAN tags kept in the frame, on both ends: XDP sees
     /// frames as they lie in memory, where offloads leave both undone.
-    pub(super) fn plug(&self, port: &Port<'_>) -> Result<()> {
+    pub(super) fn plug(&mut self, port: &Port<'_>) -> Result<()> {
         let Port {
             name,
             mac,
@@ -69,6 +82,11 @@ impl Host {
                 )
                 .with_context(|| format!("while plugging {here} into {there}"))?;
         }
+        self.plugs.push(Plug {
+            name: (*plug).to_owned(),
+            port: (*name).to_owned(),
+            mac: *mac,
+        });
         Ok(())
     }
 

@@ -23,6 +23,10 @@ pub enum Signal {
     User1,
     /// Read the configuration again.
     Reload,
+    /// Stand still, as a machine does that is short of everything. [`Self::Continue`] ends it.
+    Stop,
+    /// Go on.
+    Continue,
 }
 
 impl Signal {
@@ -32,6 +36,8 @@ impl Signal {
             Self::Terminate => libc::SIGTERM,
             Self::User1 => libc::SIGUSR1,
             Self::Reload => libc::SIGHUP,
+            Self::Stop => libc::SIGSTOP,
+            Self::Continue => libc::SIGCONT,
         }
     }
 }

@@ -39,6 +39,8 @@ const PREFIX_V4: u8 = 24;
 const PREFIX_V6: u8 = 64;
 /// Last byte of each address.
 const SWITCH: u8 = 1;
+/// Beside the LB, where no node's address comes.
+const STAND_BY: u8 = 9;
 const LB: u8 = 10;
 const FIRST_NODE: u8 = 11;
 const VIP: u8 = 100;
@@ -49,6 +51,7 @@ pub struct Lab {
     // In the order in which they are to be dropped: the pins hold the LB's program in place, which
     // holds its port; namespaces hold what is plugged into them.
     bpffs: Bpffs,
+    stand_by: Option<StandBy>,
     _passes: Vec<PassProgram>,
     /// The switch.
     pub switch: Host,
@@ -56,10 +59,20 @@ pub struct Lab {
     pub lb: Host,
     /// The access nodes; node `n` is at `n - 1`.
     pub nodes: Vec<Host>,
-    bridge: Namespace,
+    pub(super) bridge: Namespace,
     directory: Directory,
     plan: Plan,
 }
+
+/// The second LB.
+#[derive(Debug)]
+struct StandBy {
+    bpffs: Bpffs,
+    host: Host,
+}
+
+/// A controller's id: the LB's, and that of its stand-by.
+pub const CONTROLLERS: [u16; 2] = [1, 2];
 
 impl Lab {
     /// Builds a lab. Takes about half a second for four nodes.
@@ -67,6 +80,21 @@ impl Lab {
     /// # Errors
     /// Not root, or a command of the system is missing or failed.
     pub fn start(plan: Plan) -> Result<Self> {
+        let lab = Self::build(plan, false)?;
+        lab.lb.assign(PORT, lab.vip_v4().ip(), 32)?;
+        lab.lb.assign(PORT, lab.vip_v6().ip(), 128)?;
+        Ok(lab)
+    }
+
+    /// Builds a lab with two LBs, of which neither has the VIPs: their controllers move them.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_pair(plan: Plan) -> Result<Self> {
+        Self::build(plan, true)
+    }
+
+    fn build(plan: Plan, is_pair: bool) -> Result<Self> {
         held::start();
         static LABS: AtomicU32 = AtomicU32::new(1);
         let number = LABS.fetch_add(1, Ordering::Relaxed);
@@ -84,23 +112,39 @@ impl Lab {
         }
         let nodes_network = Network::of_nodes(plan.arms);
         let host = |part: &str, network: Network, last: u8| -> Result<Host> {
-            let host = Host {
+            let mut host = Host {
                 namespace: Namespace::create(name(part))?,
                 v4: network.v4(last),
                 v6: network.v6(last),
                 mac: network.mac(last),
+                plugs: Vec::new(),
             };
-            network.plug(&host, PORT, &bridge, part, last)?;
+            network.plug(&mut host, PORT, &bridge, part, last)?;
             Ok(host)
         };
-        let switch = host("switch", Network::SWITCH_SIDE, SWITCH)?;
-        let lb = host("lb", Network::SWITCH_SIDE, LB)?;
-        let mut passes = vec![PassProgram::attach(&bridge, "lb")?];
+        let mut switch = host("switch", Network::SWITCH_SIDE, SWITCH)?;
         if plan.arms == Arms::Two {
-            nodes_network.plug(&switch, "eth1", &bridge, "switch1", SWITCH)?;
-            nodes_network.plug(&lb, "eth1", &bridge, "lb1", LB)?;
-            passes.push(PassProgram::attach(&bridge, "lb1")?);
+            nodes_network.plug(&mut switch, "eth1", &bridge, "switch1", SWITCH)?;
         }
+        let mut passes = Vec::new();
+        let mut balancer = |part: &str, last: u8| -> Result<Host> {
+            let mut lb = host(part, Network::SWITCH_SIDE, last)?;
+            if plan.arms == Arms::Two {
+                nodes_network.plug(&mut lb, "eth1", &bridge, &format!("{part}1"), last)?;
+            }
+            for plug in &lb.plugs {
+                passes.push(PassProgram::attach(&bridge, &plug.name)?);
+            }
+            Ok(lb)
+        };
+        let lb = balancer("lb", LB)?;
+        let stand_by = if is_pair {
+            let bpffs = Bpffs::mount(directory.path.join("bpf2"))?;
+            let host = balancer("standby", STAND_BY)?;
+            Some(StandBy { bpffs, host })
+        } else {
+            None
+        };
         let mut nodes = Vec::new();
         for index in 0..u8::try_from(plan.nodes).context("too many nodes")? {
             let node = host(
@@ -111,8 +155,9 @@ impl Lab {
             take_in_for_vip(&node, plan.arms)?;
             nodes.push(node);
         }
-        let lab = Self {
+        Ok(Self {
             bpffs,
+            stand_by,
             _passes: passes,
             switch,
             lb,
@@ -120,10 +165,45 @@ impl Lab {
             bridge,
             directory,
             plan,
-        };
-        lab.lb.assign(PORT, lab.vip_v4().ip(), 32)?;
-        lab.lb.assign(PORT, lab.vip_v6().ip(), 128)?;
-        Ok(lab)
+        })
+    }
+
+    /// Whether there are two LBs.
+    pub fn is_pair(&self) -> bool {
+        self.stand_by.is_some()
+    }
+
+    /// Ids of the controllers.
+    pub fn controllers(&self) -> &'static [u16] {
+        if self.is_pair() {
+            &CONTROLLERS
+        } else {
+            &CONTROLLERS[..1]
+        }
+    }
+
+    /// The LB of this controller.
+    ///
+    /// # Panics
+    /// There is no such controller.
+    pub fn balancer(&self, controller: u16) -> &Host {
+        match (controller, &self.stand_by) {
+            (1, _) => &self.lb,
+            (2, Some(stand_by)) => &stand_by.host,
+            _ => panic!("no controller {controller} in this lab"),
+        }
+    }
+
+    /// A BPF file system of this controller's own.
+    ///
+    /// # Panics
+    /// There is no such controller.
+    pub fn bpffs_of(&self, controller: u16) -> &Path {
+        match (controller, &self.stand_by) {
+            (1, _) => self.bpffs.path(),
+            (2, Some(stand_by)) => stand_by.bpffs.path(),
+            _ => panic!("no controller {controller} in this lab"),
+        }
     }
 
     /// The VIP, IPv4.
@@ -264,7 +344,14 @@ impl Network {
         [2, 0, 0, 0, self.number, last]
     }
 
-    fn plug(self, host: &Host, port: &str, bridge: &Namespace, plug: &str, last: u8) -> Result<()> {
+    fn plug(
+        self,
+        host: &mut Host,
+        port: &str,
+        bridge: &Namespace,
+        plug: &str,
+        last: u8,
+    ) -> Result<()> {
         let mac = self.mac(last);
         host.plug(&Port {
             name: port,
