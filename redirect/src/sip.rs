@@ -228,12 +228,7 @@ impl Sip {
         wishes: &mut Vec<Wish>,
         ask: impl FnOnce(&mut CallsAt<'_>) -> T,
     ) -> T {
-        let mut calls = CallsAt {
-            server: &mut self.core,
-            now,
-            out: &mut self.outputs,
-        };
-        let answer = ask(&mut calls);
+        let answer = ask(&mut self.core.calls_at(now, &mut self.outputs));
         self.carry_out(wishes);
         answer
     }

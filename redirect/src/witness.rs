@@ -46,6 +46,9 @@ enum News {
     Ended(LinkError),
 }
 
+/// News of a controller's link with this number.
+type Told = (u16, u64, News);
+
 /// What was waited for.
 enum Arrival {
     Link(Link),
@@ -72,10 +75,7 @@ pub(crate) struct Witnessing {
     _roster: watch::Sender<Roster>,
     links: BTreeMap<u16, Open>,
     links_made: u64,
-    news: (
-        mpsc::Sender<(u16, u64, News)>,
-        mpsc::Receiver<(u16, u64, News)>,
-    ),
+    news: (mpsc::Sender<Told>, mpsc::Receiver<Told>),
     keeping: JoinSet<(Term, io::Result<()>)>,
     arrived: Option<Arrival>,
     /// When to look again whether a link takes more.

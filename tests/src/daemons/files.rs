@@ -106,7 +106,7 @@ impl Pair {
     /// For tests that are not about detection: no stall of a shared machine lasts as long.
     pub fn patient() -> Self {
         Self {
-            misses: 25,
+            misses: 10,
             ..Self::default()
         }
     }
@@ -263,26 +263,29 @@ fn controller(lab: &Lab, settings: &Settings, keys: &Path, id: u16) -> Result<St
     }
     text.push_str("\n[metrics]\nlisten = \"127.0.0.1:9464\"\n");
     if let Some(pair) = &settings.pair {
-        text.push_str(&cluster_pair(lab, pair, id)?);
+        text.push_str(&pair_section(lab, pair, id)?);
         text.push_str(&controllers(lab)?);
     }
     Ok(text)
 }
 
-fn cluster_pair(lab: &Lab, pair: &Pair, id: u16) -> Result<String> {
+fn pair_section(lab: &Lab, pair: &Pair, id: u16) -> Result<String> {
     let directory = lab.directory().join(format!("controller-{id}"));
     fs::create_dir_all(&directory)?;
     let version = pair.versions.get(usize::from(id) - 1).copied();
     Ok(format!(
-        "\n[cluster_pair]\nid = {id}\nstate_dir = \"{state}\"\nkeepalive_ms = {keepalive}\n\
-         misses = {misses}\nmode = \"{mode}\"\ndesignated_state = \"{designated_state}\"\n\
+        "\n[pair]\nid = {id}\nstate_dir = \"{state}\"\nkeepalive_ms = {keepalive}\n\
+         misses = {misses}\nmode = \"{mode}\"\n{designated}\
          switchback = \"{switchback}\"\nvip = \"{vip}\"\nvip_interface = \"{interface}\"\n\
          version = {version}\nadmin = \"{state}/controller.sock\"\n",
         state = directory.display(),
         keepalive = pair.keepalive.as_millis(),
         misses = pair.misses,
         mode = pair.mode,
-        designated_state = pair.designated_state,
+        designated = match pair.mode {
+            "cold" => format!("designated_state = \"{}\"\n", pair.designated_state),
+            _ => String::new(),
+        },
         switchback = pair.switchback,
         vip = pair.vip,
         interface = match pair.vip {

@@ -1,0 +1,4 @@
+//! Two controllers: one steers, the other takes over when the first is lost.
+
+mod service;
+mod takeover;
