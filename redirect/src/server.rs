@@ -16,6 +16,8 @@
 //! - [`admit`]: a new call: taken, relayed, redirected, proxied or refused.
 //! - [`forward`]: what goes through, and to where.
 //! - [`record`]: the record of calls, its questions, draining.
+//! - [`call_state`]: what a load balancer that takes over is told of it. [`reset`]: all calls are ended,
+//!   or forgotten; [`cut_off`]: those that ring.
 //! - [`target`]: the Request-URI of a call that is offered on. [`branch`]: our Via.
 //!
 //! There is no socket and no clock in it. Time and the availability map are passed in; what is to be
@@ -26,13 +28,16 @@
 pub(crate) mod admit;
 pub(crate) mod asking;
 pub(crate) mod branch;
+pub(crate) mod call_state;
 pub(crate) mod calls;
 pub(crate) mod count;
+pub(crate) mod cut_off;
 pub(crate) mod facts;
 pub(crate) mod fates;
 pub(crate) mod forward;
 pub(crate) mod keyed;
 pub(crate) mod record;
+pub(crate) mod reset;
 pub(crate) mod target;
 #[cfg(test)]
 mod tests;
@@ -42,6 +47,7 @@ use branch::{Branches, Transaction};
 use bytes::Bytes;
 use calls::Calls;
 use count::{Count, Counts};
+use cut_off::CutOffs;
 use fates::{Fate, Fates};
 use lb_common::siphash::{SipKey, siphash13};
 use lb_proto::admission::decide::Refusal;
@@ -58,6 +64,7 @@ use lb_sip::dialog::table::{self, DialogTable};
 use lb_sip::headers::Via;
 use lb_sip::{Essentials, Message, Method, SipUri, Verdict, examine};
 use record::Drain;
+use reset::Reset;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -168,6 +175,8 @@ pub(crate) struct Server {
     fates: Fates,
     asking: Asking,
     drain: Option<Drain>,
+    reset: Reset,
+    cut_offs: CutOffs,
     counts: Counts,
     refusals: BTreeMap<Refusal, u64>,
     /// Makes tags and branches of own requests.
@@ -213,6 +222,8 @@ impl Server {
             fates: Fates::new(fates::CAPACITY, fates::MOST_BYTES),
             asking: Asking::new(),
             drain: None,
+            reset: Reset::default(),
+            cut_offs: CutOffs::default(),
             counts: Counts::default(),
             refusals: BTreeMap::new(),
             fresh: (
@@ -341,6 +352,8 @@ impl Server {
             self.asking.next_timeout(),
             self.calls.next_timeout(),
             self.drain.as_ref().and_then(Drain::next_timeout),
+            self.reset.next_timeout(),
+            self.cut_offs.next_timeout(),
             self.gate.next_timeout(now),
         ]
         .into_iter()
@@ -359,6 +372,8 @@ impl Server {
         self.dialogs.on_timeout(now, &mut self.events);
         self.settle(now, out);
         self.drain_on(now, out);
+        self.reset_on(now, out);
+        self.cut_off_on(now, out);
         // Leases that are over are forgotten when somebody looks.
         self.gate.facts(now);
         self.say_if_drained(now, out);
@@ -398,6 +413,9 @@ impl Server {
             reply: answer_to(via, from),
             is_new,
         };
+        if self.cut_offs.has(transaction) {
+            return self.requested_cut_off(world.now, received, message, out);
+        }
         if self.is_inside(&received) {
             return self.forward_out(world.now, received, message, read, out);
         }

@@ -116,6 +116,31 @@ pub struct Cursor {
     id: DialogId,
 }
 
+impl Cursor {
+    /// As numbers, for those who keep it elsewhere: of two places, the later has the greater ones.
+    pub fn to_words(self) -> [u64; 3] {
+        let urgency = Priority::Emergency as u64 - self.priority.0 as u64;
+        let started = u64::try_from(self.started.as_nanos()).unwrap_or(u64::MAX);
+        [urgency, started, self.id.0]
+    }
+
+    /// The place of these numbers, if they are of one.
+    pub fn from_words([urgency, started, id]: [u64; 3]) -> Option<Self> {
+        let priority = match urgency {
+            0 => Priority::Emergency,
+            1 => Priority::Urgent,
+            2 => Priority::Normal,
+            3 => Priority::NonUrgent,
+            _ => return None,
+        };
+        Some(Self {
+            priority: Reverse(priority),
+            started: Duration::from_nanos(started),
+            id: DialogId(id),
+        })
+    }
+}
+
 /// Some dialogs in order.
 #[derive(Debug)]
 pub struct Page<'a> {
@@ -202,6 +227,11 @@ impl DialogTable {
             let side = dialog.sender(from_tag, to_tag)?;
             Some((id, side))
         })
+    }
+
+    /// The dialogs of a Call-ID, in the order in which they began, also those that are over.
+    pub fn of_call(&self, call_id: &[u8]) -> impl Iterator<Item = (DialogId, &Dialog)> {
+        self.with_call_id(call_id)
     }
 
     /// Dialogs that are not over, most urgent first and then oldest first, `limit` at most, behind the
@@ -292,6 +322,17 @@ impl DialogTable {
         })
         .flatten()
         .ok_or(HangUpError::NoTarget)
+    }
+
+    /// Ends the record of a dialog without a word to anybody, whatever becomes of the dialog. Whether
+    /// there was one that was not over.
+    pub fn abandon(&mut self, now: Duration, id: DialogId, out: &mut Vec<Event>) -> bool {
+        let policy = self.policy;
+        let is_live = self.get(id).is_some_and(|dialog| dialog.end().is_none());
+        if is_live {
+            self.change(id, out, |dialog| dialog.life(now, Signal::HangUp, &policy));
+        }
+        is_live
     }
 
     /// A request of a user agent within its own dialog: takes the next CSeq. `None` if the dialog is

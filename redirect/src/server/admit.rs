@@ -140,16 +140,13 @@ impl Server {
         let (now, call) = (world.now, received.call);
         let is_offered = arrival != Arrival::Fresh;
         // What is proxied here goes through the call's home, and is to go there.
-        let is_proxied = || node_at(world, received.from.address).is_some();
-        let is_away = is_offered && self.settings.has_reporter && !is_proxied();
+        let is_proxied = is_offered && node_at(world, received.from.address).is_some();
+        let is_away = is_offered && self.settings.has_reporter && !is_proxied;
         let is_begun = self.calls.get(call).is_some();
         self.calls.begin(
             call,
             Entry {
-                live: 0,
-                inner: self.settings.server,
-                outer: received.from,
-                is_outgoing: false,
+                is_behind_node: is_proxied,
                 residence: if is_away {
                     Residence::Reporting {
                         held: Vec::new(),
@@ -158,6 +155,7 @@ impl Server {
                 } else {
                     Residence::Known
                 },
+                ..Entry::new(self.settings.server, received.from, false)
             },
         );
         let uri = message.request_uri().and_then(target::restored);
@@ -339,16 +337,8 @@ impl Server {
     ) -> Result<(), Count> {
         let (received, now) = (offered.received, offered.world.now);
         let contact = self.contact(offered, address, ticket)?;
-        self.calls.begin(
-            received.call,
-            Entry {
-                live: 0,
-                inner: address,
-                outer: received.from,
-                is_outgoing: false,
-                residence: Residence::Known,
-            },
-        );
+        let entry = Entry::new(address, received.from, false);
+        self.calls.begin(received.call, entry);
         let (uri, first) = (target::uri_of(&contact).as_bytes(), out.len());
         let done = self.forward_in(now, received, offered.message, offered.read, Some(uri), out);
         self.forget_if_over(now, received.call, out);

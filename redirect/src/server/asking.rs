@@ -3,7 +3,7 @@
 
 use super::{Hop, Output, Way};
 use bytes::Bytes;
-use lb_sip::build::BuildError;
+use lb_sip::build::{self, BuildError};
 use lb_sip::dialog::Side;
 use lb_sip::dialog::record::InDialog;
 use lb_sip::dialog::table::DialogId;
@@ -164,7 +164,26 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// An OPTIONS or BYE within a dialog.
+    /// The CANCEL of an INVITE, which goes where that went (RFC 3261 §9.1).
+    ///
+    /// # Errors
+    /// The INVITE lacks what the CANCEL repeats.
+    pub(crate) fn cancel(invite: &Message, to: Hop) -> Result<Self, BuildError> {
+        let bytes = build::cancel_for(invite)?;
+        let branch = invite.top_via()?.written_branch().unwrap_or_default();
+        let key = ClientKey::new(branch, Method::Cancel.as_str().as_bytes());
+        Ok(Self { to, key, bytes })
+    }
+
+    /// Sends it once, without waiting for an answer: an ACK.
+    pub(crate) fn once(self) -> Output {
+        Output::Send {
+            to: self.to,
+            bytes: self.bytes,
+        }
+    }
+
+    /// An OPTIONS or BYE within a dialog, or the ACK that makes one.
     ///
     /// # Errors
     /// A value of the dialog's cannot stand in a request.

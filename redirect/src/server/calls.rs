@@ -1,6 +1,7 @@
 //! The calls that pass, by call key: where their two sides are, and whether the load balancers know
 //! that they live here.
 
+use super::branch::Transaction;
 use super::keyed::KeyedMap;
 use super::{Hop, Way};
 use bytes::Bytes;
@@ -16,6 +17,23 @@ pub(crate) const MOST_HELD: usize = 6;
 /// what a report and its acknowledgement take on a busy local network; then it is the lesser evil that
 /// an in-dialog request may go astray once.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Bytes of the INVITEs that are kept while their calls ring, at most: one of usual length is 1 to 2 kB,
+/// so that some 40,000 fit. When it is full, further ones are not kept, and their calls cannot be
+/// refused any more once they have gone on.
+pub(crate) const MOST_KEPT: usize = 64 << 20;
+
+/// An INVITE that went on and has no final response.
+#[derive(Debug)]
+pub(crate) struct Invite {
+    pub transaction: Transaction,
+    /// Where it went.
+    pub to: Hop,
+    /// As it went.
+    pub bytes: Bytes,
+    /// A provisional response came: it may be cancelled (RFC 3261 §9.1).
+    pub is_provisional: bool,
+}
 
 /// Whether the load balancers know that the call lives here.
 #[derive(Debug, Default)]
@@ -44,10 +62,30 @@ pub(crate) struct Entry {
     pub outer: Hop,
     /// Whether the SIP server called.
     pub is_outgoing: bool,
+    /// Whether another node has forwarded it here, through itself.
+    pub is_behind_node: bool,
     pub residence: Residence,
+    /// Empty before its first dialog.
+    pub call_id: Bytes,
+    /// Its INVITE, while it rings.
+    pub invite: Option<Box<Invite>>,
 }
 
 impl Entry {
+    /// A call between the SIP server, or another node, and a peer.
+    pub(crate) fn new(inner: SocketAddr, outer: Hop, is_outgoing: bool) -> Self {
+        Self {
+            live: 0,
+            inner,
+            outer,
+            is_outgoing,
+            is_behind_node: false,
+            residence: Residence::Known,
+            call_id: Bytes::new(),
+            invite: None,
+        }
+    }
+
     /// A request of the call comes: if the peer has opened another connection, what goes to it goes
     /// there from now on.
     pub(crate) fn follow(&mut self, from: Hop) {
@@ -64,6 +102,8 @@ pub(crate) struct Calls {
     entries: KeyedMap<Call, Entry>,
     /// Calls with answers that wait, by when the first was held: few, and for an instant.
     waiting: Vec<(Duration, Call)>,
+    /// Bytes of the INVITEs that are kept.
+    kept: usize,
 }
 
 impl Calls {
@@ -83,10 +123,37 @@ impl Calls {
     /// Forgets a call whose last dialog is over. Answers that wait go out with it.
     pub(crate) fn end(&mut self, call: Call) -> Vec<(Hop, Bytes)> {
         self.waiting.retain(|(_, waiting)| *waiting != call);
+        self.take_invite(call);
         match self.entries.remove(&call).map(|entry| entry.residence) {
             Some(Residence::Reporting { held, .. }) => held,
             Some(Residence::Known | Residence::Reported) | None => Vec::new(),
         }
+    }
+
+    /// Keeps a call's INVITE in the place of one before. Whether there was room.
+    pub(crate) fn keep_invite(&mut self, call: Call, invite: Invite) -> bool {
+        self.take_invite(call);
+        let Some(entry) = self.entries.get_mut(&call) else {
+            return true;
+        };
+        let has_room = self.kept + invite.bytes.len() <= MOST_KEPT;
+        if has_room {
+            self.kept += invite.bytes.len();
+            entry.invite = Some(Box::new(invite));
+        }
+        has_room
+    }
+
+    /// Takes out a call's INVITE: it has been answered, or is to be.
+    pub(crate) fn take_invite(&mut self, call: Call) -> Option<Invite> {
+        let invite = self.entries.get_mut(&call)?.invite.take()?;
+        self.kept -= invite.bytes.len();
+        Some(*invite)
+    }
+
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Call, &Entry)> {
+        self.entries.iter().map(|(call, entry)| (*call, entry))
     }
 
     /// Keeps an answer back, if its call is one of which the load balancers do not know yet. Whether

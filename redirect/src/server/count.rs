@@ -66,6 +66,16 @@ counters! {
     Asked = "own-request",
     /// One that there was no room or no way for.
     AskFailed = "own-request-failed",
+    /// An INVITE for whose keeping there was no room while its call rings.
+    Unkept = "invite-not-kept",
+    /// A call that a reset has ended on both sides.
+    ResetEnded = "reset-ended",
+    /// A call that a reset could not end, since neither side can be told: its record is forgotten.
+    ResetUntold = "reset-untold",
+    /// A call whose record a reset has forgotten, as it was meant to.
+    ResetForgotten = "reset-forgotten",
+    /// A response to an INVITE that a reset has refused meanwhile.
+    AnsweredLate = "response-after-reset",
     /// What is no SIP message.
     NotSip = "drop-not-sip",
     /// A response or ACK that breaks the rules, or a request that nobody can answer.

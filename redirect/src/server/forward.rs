@@ -2,7 +2,7 @@
 //!
 //! The way of almost every message. It is parsed once, and copied once with its changes.
 
-use super::calls::{Entry, Residence};
+use super::calls::{Entry, Invite};
 use super::count::Count;
 use super::{Hop, Output, Received, Server, Way, answer, facts, for_way};
 use lb_proto::admission::server::LONGEST_PAUSE;
@@ -62,7 +62,9 @@ impl Server {
         if output.is_ok() {
             self.counts.add(Count::RequestIn);
         }
-        out.push(output?);
+        let output = output?;
+        self.keep_invite(received, observed, &output);
+        out.push(output);
         self.settle(now, out);
         Ok(())
     }
@@ -85,32 +87,27 @@ impl Server {
             }
             return Ok(());
         };
-        if received.is_new && message.method() == Some(Method::Invite) {
+        let observed = if received.is_new && message.method() == Some(Method::Invite) {
             if self.calls.get(received.call).is_none() {
                 self.counts.add(Count::Outgoing);
                 // It is the SIP server's own decision, but counts among the node's calls if it can.
                 let _ = self.gate.begin(now, received.call);
-                self.calls.begin(
-                    received.call,
-                    Entry {
-                        live: 0,
-                        inner: received.from.address,
-                        outer: to,
-                        is_outgoing: true,
-                        residence: Residence::Known,
-                    },
-                );
+                let entry = Entry::new(received.from.address, to, true);
+                self.calls.begin(received.call, entry);
             }
-            self.observe_request(now, received, message, read);
+            let observed = self.observe_request(now, received, message, read);
             self.forget_if_over(now, received.call, out);
+            observed
         } else {
-            self.observe_request(now, received, message, read);
-        }
+            self.observe_request(now, received, message, read)
+        };
         let output = self.pass_on(received, message, read, None, to);
         if output.is_ok() {
             self.counts.add(Count::RequestOut);
         }
-        out.push(output?);
+        let output = output?;
+        self.keep_invite(received, observed, &output);
+        out.push(output);
         self.settle(now, out);
         Ok(())
     }
@@ -127,6 +124,9 @@ impl Server {
         let next = read.next_via.as_ref().ok_or(Count::Invalid)?;
         let to = self.branches.way_back(next, read);
         let to = to.ok_or(Count::Foreign)?;
+        if self.is_cut_off(next, read) {
+            return self.answered_cut_off(now, next, message, read, out);
+        }
         let mut edit = message.edit();
         edit.pop(Name::Via, 1);
         if matches!(to.way, Way::Stream(_)) && message.header(Name::ContentLength).is_none() {
@@ -143,6 +143,13 @@ impl Server {
             self.dialogs.observe(now, &facts, &mut self.events);
         }
         self.counts.add(Count::Response);
+        if message.status().is_some_and(|status| status < 200) {
+            let call = Call::of(self.secret, read.call_id);
+            let entry = self.calls.get_mut(call);
+            if let Some(invite) = entry.and_then(|entry| entry.invite.as_mut()) {
+                invite.is_provisional |= read.cseq.method == b"INVITE";
+            }
+        }
         let draws_requests = message
             .status()
             .is_some_and(|status| (101..300).contains(&status) && read.to.tag().is_some());
@@ -157,6 +164,22 @@ impl Server {
         }
         self.settle(now, out);
         Ok(())
+    }
+
+    /// Keeps an INVITE that began a dialog and goes on now, so that it can be refused yet.
+    fn keep_invite(&mut self, received: Received, observed: Observed, output: &Output) {
+        let (Observed::Began(_), Output::Send { to, bytes }) = (observed, output) else {
+            return;
+        };
+        let invite = Invite {
+            transaction: received.transaction,
+            to: *to,
+            bytes: bytes.clone(),
+            is_provisional: false,
+        };
+        if !self.calls.keep_invite(received.call, invite) {
+            self.counts.add(Count::Unkept);
+        }
     }
 
     /// Changes a request as a proxy does (§16.6), for the next hop.

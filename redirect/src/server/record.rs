@@ -6,6 +6,7 @@ use super::count::Count;
 use super::forward::address_of;
 use super::{Hop, Output, Server, Way};
 use lb_proto::call::Call;
+use lb_sip::build::BuildError;
 use lb_sip::dialog::record::{Dialog, InDialog};
 use lb_sip::dialog::table::{Counts, Cursor, DialogId, Event};
 use lb_sip::dialog::{Priority, Side, State};
@@ -16,11 +17,11 @@ use std::time::Duration;
 
 /// Calls hung up at a time when the time to drain is over: a BYE to each side is then sent for some
 /// hundred calls, and for the next a moment later.
-const HANG_UP_AT_ONCE: usize = 200;
+pub(super) const HANG_UP_AT_ONCE: usize = 200;
 /// Calls looked at for that, at a time: those that ring or cannot be hung up are passed over.
-const LOOK_AT_ONCE: usize = 2_000;
+pub(super) const LOOK_AT_ONCE: usize = 2_000;
 /// That moment.
-const NEXT_HANG_UP: Duration = Duration::from_millis(100);
+pub(super) const NEXT_HANG_UP: Duration = Duration::from_millis(100);
 /// How often it is looked whether the calls that were promised a slot still may come.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -162,6 +163,11 @@ impl Server {
                         to: State::Ended,
                         ..
                     } => self.count_live(now, id, -1, out),
+                    Event::State {
+                        id,
+                        from: Some(State::Early),
+                        ..
+                    } => self.forget_invite(id),
                     Event::State { .. } => {}
                     Event::Ask { id, side } => self.ask(now, id, side, out),
                 }
@@ -174,11 +180,23 @@ impl Server {
         }
     }
 
+    /// It was accepted.
+    fn forget_invite(&mut self, id: DialogId) {
+        if let Some(dialog) = self.dialogs.get(id) {
+            let call = self.call_of(dialog);
+            self.calls.take_invite(call);
+        }
+    }
+
     fn count_live(&mut self, now: Duration, id: DialogId, by: i32, out: &mut Vec<Output>) {
-        let Some(call) = self.dialogs.get(id).map(|dialog| self.call_of(dialog)) else {
+        let Some(dialog) = self.dialogs.get(id) else {
             return;
         };
+        let call = self.call_of(dialog);
         if let Some(entry) = self.calls.get_mut(call) {
+            if entry.call_id.is_empty() {
+                entry.call_id = dialog.call_id().clone();
+            }
             entry.live = entry.live.saturating_add_signed(by);
             if entry.live == 0 {
                 self.end(now, call, out);
@@ -265,7 +283,7 @@ impl Server {
 
     /// Ends a call: a BYE to each side. Whether it is hung up: one that rings, or whose sides cannot
     /// be told, stays until it ends by itself.
-    fn hang_up(&mut self, now: Duration, id: DialogId, out: &mut Vec<Output>) -> bool {
+    pub(super) fn hang_up(&mut self, now: Duration, id: DialogId, out: &mut Vec<Output>) -> bool {
         let Some(dialog) = self.dialogs.get(id) else {
             return false;
         };
@@ -321,14 +339,20 @@ impl Server {
             self.counts.add(Count::AskFailed);
             return;
         };
-        let branch = format!("pmo{:016x}", self.fresh());
-        let transport = match to.way {
-            Way::Datagram(_) => "UDP",
-            Way::Stream(_) => "TCP",
-        };
-        let via = build::via(transport, self.own_address(to.way), &branch);
-        let branch = format!("z9hG4bK{branch}");
-        let sent = match Request::within(request, method, &via, &branch, to) {
+        self.send_own_to(now, to, request, method, question, out);
+    }
+
+    /// Sends a request of ours that goes there.
+    pub(super) fn send_own_to(
+        &mut self,
+        now: Duration,
+        to: Hop,
+        request: &InDialog,
+        method: Method,
+        question: Question,
+        out: &mut Vec<Output>,
+    ) {
+        let sent = match self.own_request(to, request, method) {
             Ok(request) => self.asking.send(now, request, question, out).is_ok(),
             Err(_) => false,
         };
@@ -336,8 +360,25 @@ impl Server {
             .add(if sent { Count::Asked } else { Count::AskFailed });
     }
 
+    /// A request of ours that goes there.
+    pub(super) fn own_request(
+        &mut self,
+        to: Hop,
+        request: &InDialog,
+        method: Method,
+    ) -> Result<Request, BuildError> {
+        let branch = format!("pmo{:016x}", self.fresh());
+        let transport = match to.way {
+            Way::Datagram(_) => "UDP",
+            Way::Stream(_) => "TCP",
+        };
+        let via = build::via(transport, self.own_address(to.way), &branch);
+        let branch = format!("z9hG4bK{branch}");
+        Request::within(request, method, &via, &branch, to)
+    }
+
     /// Where a request of ours goes that is for one side of a call.
-    fn way_of_own(&self, entry: &Entry, side: Side, request: &InDialog) -> Option<Hop> {
+    pub(super) fn way_of_own(&self, entry: &Entry, side: Side, request: &InDialog) -> Option<Hop> {
         let is_inside = (side == Side::Caller) == entry.is_outgoing;
         if is_inside {
             let way = self.way_to(entry.inner, None)?;
@@ -371,7 +412,7 @@ impl Server {
         self.settle(now, out);
     }
 
-    fn call_of(&self, dialog: &Dialog) -> Call {
+    pub(super) fn call_of(&self, dialog: &Dialog) -> Call {
         Call::of(self.secret, dialog.call_id())
     }
 }

@@ -1,9 +1,11 @@
 //! Whole nodes wired together in memory: a switch, redirect servers, and their SIP servers.
 
+mod call_state;
 mod calls;
 mod emptying;
 mod offers;
 mod passing;
+mod reset;
 
 use super::branch::reply_to;
 use super::count::Count;
