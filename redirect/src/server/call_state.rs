@@ -21,10 +21,6 @@ impl Server {
     /// The calls as they are at a moment, for whom a controller asks
     /// ([`Responder::message`](call_state::responder::Responder::message)). What a reset sends comes
     /// out in `out`.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "no link to a controller asks for them yet")
-    )]
     pub(crate) fn calls_at<'a>(
         &'a mut self,
         now: Duration,
