@@ -2,6 +2,7 @@
 //!
 //! | module | question |
 //! |---|---|
+//! | [`begin`](mod@begin) | how does it begin? |
 //! | [`watch`] | who steers, who answers for the VIP, and what do the daemons say? |
 //! | [`questions`] | who asks for the VIP's link address, and who answers? |
 //! | [`partitions`] | is there ever more than one main, and is there one wherever there can be? |
@@ -13,6 +14,7 @@
 //! | [`announced`] | what where a routing daemon announces the VIP? |
 
 mod announced;
+mod begin;
 mod cables;
 mod configuration;
 mod forgeries;

@@ -6,8 +6,9 @@ use anyhow::{Result, ensure};
 use pointsman_tests::daemons::Pair;
 use pointsman_tests::lab::{Lab, eventually};
 
+use super::begin::begin;
 use super::watch::{Watch, expect_a_call};
-use crate::service::{Service, lab, settings};
+use crate::service::lab;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const TAKEN_OVER: Duration = Duration::from_millis(400);
@@ -17,7 +18,7 @@ const ANNOUNCED: Duration = Duration::from_millis(20);
 #[test]
 fn a_main_without_a_cable_is_replaced_and_calls_find_the_new_one() -> Result<()> {
     let lab = lab()?;
-    let service = Service::start(&lab, settings(Pair::default()))?;
+    let service = begin(&lab, Pair::default())?;
     let watch = Watch::start(&service)?;
     ensure!(
         watch.wait_until_well(PATIENCE)? == 1,

@@ -6,8 +6,9 @@ use anyhow::{Result, ensure};
 use pointsman_tests::daemons::Pair;
 use pointsman_tests::lab::{Signal, eventually};
 
+use super::begin::begin;
 use super::watch::{Watch, expect_a_call};
-use crate::service::{Service, lab, settings};
+use crate::service::lab;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// From the last keep-alive until nobody else steers: silence (60 ms), query (20 ms), and what is left of
@@ -18,7 +19,7 @@ const TAKEN_OVER: Duration = Duration::from_millis(400);
 fn a_main_that_stands_still_is_replaced_and_a_stand_by_that_stood_still_replaces_nobody()
 -> Result<()> {
     let lab = lab()?;
-    let mut service = Service::start(&lab, settings(Pair::default()))?;
+    let mut service = begin(&lab, Pair::default())?;
     let watch = Watch::start(&service)?;
     ensure!(
         watch.wait_until_well(PATIENCE)? == 1,

@@ -7,8 +7,9 @@ use anyhow::{Context, Result, ensure};
 use pointsman_tests::daemons::Pair;
 use pointsman_tests::lab::{Cut, Host, Lab, wait_until};
 
+use super::begin::begin;
 use super::watch::{Watch, expect_a_call, other, place};
-use crate::service::{Service, lab, settings};
+use crate::service::lab;
 
 /// Leases of 250 ms: a node holds itself to one for 32 ms longer than the main does.
 const PAIR: Pair = Pair {
@@ -112,7 +113,7 @@ fn cut_one_way(lab: &Lab, main: u16, from: &str, to: &str) -> Result<Vec<Cut>> {
 #[test]
 fn never_two_mains_and_one_wherever_there_can_be() -> Result<()> {
     let lab = lab()?;
-    let service = Service::start(&lab, settings(PAIR))?;
+    let service = begin(&lab, PAIR)?;
     let watch = Watch::start(&service)?;
     watch.wait_until_well(HEALED)?;
     let both = SIDES.map(|side| (side, "", Expected::of(side)));

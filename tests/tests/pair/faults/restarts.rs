@@ -7,8 +7,9 @@ use pointsman_tests::daemons::Pair;
 use pointsman_tests::record::Recorder;
 use pointsman_tests::traffic::Stream;
 
+use super::begin::begin;
 use super::watch::{Watch, expect_a_call, other, place};
-use crate::service::{Service, lab, settings};
+use crate::service::{Service, lab};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const TAKEN_OVER: Duration = Duration::from_millis(400);
@@ -18,7 +19,7 @@ const RATE: u32 = 500;
 #[test]
 fn daemons_are_killed_and_come_back() -> Result<()> {
     let lab = lab()?;
-    let mut service = Service::start(&lab, settings(Pair::default()))?;
+    let mut service = begin(&lab, Pair::default())?;
     let watch = Watch::start(&service)?;
     ensure!(
         watch.wait_until_well(PATIENCE)? == 1,
