@@ -5,8 +5,8 @@
 
 use std::fs;
 
-use anyhow::Result;
-use pointsman_tests::daemons::{Pair, Settings};
+use anyhow::{Context, Result};
+use pointsman_tests::daemons::{Daemons, PATIENCE, Pair, Settings};
 use pointsman_tests::lab::Lab;
 
 use crate::service::{Service, settings};
@@ -26,5 +26,25 @@ pub(super) fn begin_with(lab: &Lab, settings: Settings) -> Result<Service<'_>> {
         fs::create_dir_all(&directory)?;
         fs::write(directory.join("lease"), NOTHING)?;
     }
-    Service::start(lab, settings)
+    let daemons = Daemons::configure(lab, settings)?;
+    let redirects = lab.node_ids().map(|node| {
+        let mut redirect = daemons.start_redirect(node)?;
+        redirect.wait_until_ready(PATIENCE)?;
+        anyhow::Ok(redirect)
+    });
+    let mut service = Service {
+        redirects: redirects.collect::<Result<_>>()?,
+        controllers: vec![Some(daemons.start_controller_of(1)?), None],
+        daemons,
+    };
+    service.wait_for_role(1, "main")?;
+    service.controllers[1] = Some(service.daemons.start_controller_of(2)?);
+    service.wait_for_role(2, "stand-by")?;
+    let nodes: Vec<u16> = lab.node_ids().collect();
+    for id in [1, 2] {
+        let controller = service.controllers[usize::from(id) - 1].as_mut();
+        let controller = controller.context("it was started")?;
+        service.daemons.wait_for_nodes_of(id, controller, &nodes)?;
+    }
+    Ok(service)
 }

@@ -60,6 +60,7 @@ fn a_main_that_stands_still_is_replaced_and_a_stand_by_that_stood_still_replaces
         "taken over after {after:?}"
     );
     expect_a_call(&lab, "still", PATIENCE)?;
+    watch.expect_hand_over()?;
     // Its addresses are still there, but nobody hears of them.
     watch.forget();
     let (vip, port) = (lab.vip_v4().ip().to_string(), "eth0");

@@ -13,6 +13,9 @@ use crate::service::{Service, lab};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const TAKEN_OVER: Duration = Duration::from_millis(400);
+/// To start, to hear nobody for a silence and a lease (twice that, and an interval, if not preferred), and
+/// to ask in vain for two leases.
+const GIVEN_WAY: Duration = Duration::from_millis(1_000);
 /// Calls a second while a lone controller is restarted.
 const RATE: u32 = 500;
 
@@ -26,6 +29,7 @@ fn daemons_are_killed_and_come_back() -> Result<()> {
         "the first is the main"
     );
     a_main_is_restarted_at_once(&mut service, &watch)?;
+    a_main_is_restarted_alone(&mut service, &watch)?;
     nodes_are_killed(&mut service, &watch)?;
     a_lone_main_is_restarted(&mut service, &watch)
 }
@@ -47,8 +51,37 @@ fn a_main_is_restarted_at_once(service: &mut Service<'_>, watch: &Watch) -> Resu
         after <= TAKEN_OVER || !watch.is_calm(),
         "taken over after {after:?}"
     );
-    watch.expect_one_at_most()?;
+    watch.expect_hand_over()?;
     expect_a_call(service.daemons.lab(), "restarted", PATIENCE)?;
+    Ok(())
+}
+
+/// A main is killed, its machine is cut off, and it is started again: its data plane went on, but the other
+/// is main now. A daemon that is alive and gets no leases ends that.
+fn a_main_is_restarted_alone(service: &mut Service<'_>, watch: &Watch) -> Result<()> {
+    let lab = service.daemons.lab();
+    let main = watch.wait_until_well(PATIENCE)?;
+    let only = |id| [id == 1, id == 2];
+    watch.forget();
+    let mut cuts = Vec::new();
+    for host in lab.nodes.iter().chain([lab.balancer(other(main))]) {
+        cuts.push(lab.cut_one_way(host, lab.balancer(main))?);
+    }
+    service.controller(main).kill()?;
+    watch.expect([true; 2], Instant::now(), PATIENCE)?;
+    let begin = Instant::now();
+    service.controllers[place(main)] = Some(service.daemons.start_controller_of(main)?);
+    let after = watch.expect(only(other(main)), begin, PATIENCE)?;
+    eprintln!("a main restarted while it is cut off: it steers no more after {after:?}");
+    ensure!(
+        after <= GIVEN_WAY || !watch.is_calm(),
+        "steers no more after {after:?}"
+    );
+    drop(cuts);
+    ensure!(
+        watch.wait_until_well(PATIENCE)? == other(main),
+        "the other is not main"
+    );
     Ok(())
 }
 
