@@ -32,6 +32,8 @@ const EACH: usize = 2_000;
 const BATCH: usize = 100;
 /// Attempts at links, of each kind.
 const LINKS: u64 = 50;
+/// Until a main has a term above one that somebody invented.
+const OUTBID: Duration = Duration::from_millis(200);
 const WRONG: SipKey = SipKey { k0: 1, k1: 2 };
 
 /// Who is lied to.
@@ -181,7 +183,7 @@ fn overhear(host: &Host, time: Duration) -> Result<Vec<(IpAddr, Bytes)>> {
         Ok((Instant::now() >= end).then_some(()))
     })?;
     ensure!(
-        heard.len() > 20,
+        heard.len() > 5,
         "only {} control datagrams came",
         heard.len()
     );
@@ -244,6 +246,28 @@ fn usurper(from: Party, cluster: u32, key: NumberedKey, number: usize) -> Bytes 
     )
 }
 
+/// A wish for leases of a term that nobody has, as new as can be.
+fn bid(from: Party, key: NumberedKey, number: usize) -> Bytes {
+    let stamp = Stamp {
+        epoch: u32::MAX,
+        sequence: number as u32,
+    };
+    written(
+        from,
+        CLUSTER,
+        1_000_000,
+        stamp,
+        Body::LeaseRequest(WISH),
+        key,
+    )
+}
+
+const WISH: LeaseRequest = LeaseRequest {
+    nonce: 1,
+    lease: Duration::from_millis(100),
+    reason: Reason::Loss,
+};
+
 const fn key(id: u8, key: SipKey) -> NumberedKey {
     NumberedKey { id, key }
 }
@@ -268,6 +292,7 @@ fn no_lie_is_believed() -> Result<()> {
         let heard = overhear(host, Duration::from_millis(500))?;
         let all = heard.iter().copied().cycle().take(EACH);
 
+        let stranger = controller(7)?;
         let (right, wrong) = (IpAddr::from(address), IpAddr::from(lab.switch.v4));
         let usurped = |party, cluster, key| {
             let lie = move |number| (right, usurper(party, cluster, key, number));
@@ -294,7 +319,7 @@ fn no_lie_is_believed() -> Result<()> {
         refuses("played back from elsewhere", &["origin"], &mut moved)?;
         let mut foreign = usurped(party, CLUSTER + 1, good);
         refuses("of another cluster", &["cluster"], &mut foreign)?;
-        let mut stranger = usurped(controller(7)?, CLUSTER, good);
+        let mut stranger = (0..EACH).map(|number| (right, bid(stranger, good, number)));
         refuses(
             "of an unknown controller",
             &["unknown-sender"],
@@ -315,26 +340,13 @@ fn no_lie_is_believed() -> Result<()> {
             if victim.name == format!("controller {other}") {
                 continue;
             }
-            let lies = (0..EACH).map(|number| {
-                let stamp = Stamp {
-                    epoch: u32::MAX,
-                    sequence: number as u32,
-                };
-                let body = Body::LeaseRequest(LeaseRequest {
-                    nonce: 1,
-                    lease: Duration::from_millis(100),
-                    reason: Reason::Loss,
-                });
-                let lie = match number % 2 {
-                    0 => written(party, CLUSTER, 1_000_000, stamp, body, good),
-                    _ => written(party, CLUSTER, 0, stamp, Body::KeepAlive(life(99)), good),
-                };
-                (IpAddr::from(lab.switch.v4), lie)
-            });
+            let wrong = IpAddr::from(lab.switch.v4);
+            let lies = (0..EACH).map(|number| (wrong, bid(party, good, number)));
             victim.refuses(&mouths, "from an untrusted address", &["origin"], lies)?;
         }
     }
     unmoved(&watch, &before)?;
+    a_main_outbids(&lab, &watch, &mouths, good)?;
     lower_terms(&lab, &mut service, &watch, &mouths)
 }
 
@@ -355,6 +367,40 @@ fn unmoved(watch: &Watch, before: &[Option<serde_json::Value>; 2]) -> Result<()>
             );
         }
     }
+    watch.wait_until_well(PATIENCE)?;
+    Ok(())
+}
+
+/// The program gives way to every later term under the right key, wherever it comes from: better once too
+/// often. The daemon refuses it, and the nodes know of no such reign: the main goes on above it.
+fn a_main_outbids(lab: &Lab, watch: &Watch, mouths: &Mouths, key: NumberedKey) -> Result<()> {
+    let victim = Victim::controller(lab, 1);
+    watch.forget();
+    let lie = usurper(controller(2)?, CLUSTER, key, 1);
+    victim.refuses(
+        mouths,
+        "a reign that there is not",
+        &["origin"],
+        [(IpAddr::from(lab.switch.v4), lie)],
+    )?;
+    let begin = Instant::now();
+    let terms = || {
+        watch
+            .cluster(1)
+            .map(|report| (report["term"].as_u64(), report["steers"] == true))
+    };
+    wait_until("the main to go on above it", PATIENCE, || {
+        Ok((terms() == Some((Some(1_000_001), true))).then_some(()))
+    })
+    .with_context(|| format!("{:?}", watch.cluster(1)))?;
+    let seen = watch.look()?;
+    eprintln!("outbid after {:?}", begin.elapsed());
+    ensure!(!seen.steers[1], "{seen:?}");
+    ensure!(
+        begin.elapsed() < OUTBID || !watch.is_calm(),
+        "outbid after {:?}",
+        begin.elapsed()
+    );
     watch.wait_until_well(PATIENCE)?;
     Ok(())
 }
@@ -393,11 +439,6 @@ fn lower_terms(
         (IpAddr::from(lab.balancer(1).v4), bytes)
     };
     let successor = ControllerId::new(1).context("an id")?;
-    let bid = LeaseRequest {
-        nonce: 1,
-        lease: Duration::from_millis(100),
-        reason: Reason::Loss,
-    };
     let asked = Body::Ask {
         successor,
         reason: Reason::Command,
@@ -417,12 +458,12 @@ fn lower_terms(
         (
             Victim::node(lab, 1),
             "a request of a lower term",
-            Body::LeaseRequest(bid),
+            Body::LeaseRequest(WISH),
         ),
         (
             Victim::node(lab, 2),
             "a request of a lower term",
-            Body::LeaseRequest(bid),
+            Body::LeaseRequest(WISH),
         ),
     ] {
         let lies = (0..EACH as u64).map(|n| lie(body, n % reign));

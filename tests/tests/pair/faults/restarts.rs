@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const TAKEN_OVER: Duration = Duration::from_millis(400);
 /// To start, to hear nobody for a silence and a lease (twice that, and an interval, if not preferred), and
 /// to ask in vain for two leases.
-const GIVEN_WAY: Duration = Duration::from_millis(1_000);
+const GIVEN_WAY: Duration = Duration::from_millis(2_000);
 /// Calls a second while a lone controller is restarted.
 const RATE: u32 = 500;
 

@@ -162,7 +162,9 @@ impl Watch {
     /// Two LBs never steered at a time since the watch forgot. The machine's own stalls are allowed for:
     /// a daemon that did not run could not turn its data plane.
     pub(super) fn expect_one_at_most(&self) -> Result<Seen> {
-        self.expect_both_at_most(Duration::ZERO)
+        let seen = self.expect_both_at_most(Duration::ZERO)?;
+        ensure!(seen.polls > 0, "both were never asked");
+        Ok(seen)
     }
 
     /// The same of a main whose daemon is dead or stopped: its program steers until it hears the next one.
@@ -173,7 +175,6 @@ impl Watch {
     fn expect_both_at_most(&self, limit: Duration) -> Result<Seen> {
         let seen = self.look()?;
         let stall = self.stalls.longest();
-        ensure!(seen.polls > 0, "nobody was asked");
         ensure!(seen.two_mains == 0, "two mains with a majority: {seen:?}");
         ensure!(
             seen.both <= limit || stall > LIMIT,
