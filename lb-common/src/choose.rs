@@ -6,6 +6,7 @@
 //!
 //! ```text
 //!  pinned, and that node not Down ───────────────────────────────► there      (pinned)
+//!  part of a dialog, not known where, and nodes being asked ─────► nowhere    (gathering)
 //!  part of a dialog, tables changing, old home not Down ─────────► old home   (old-table)
 //!  home Up and willing ──────────────────────────────────────────► home       (home)
 //!  home Down ── next willing, else next live by the table ───────► there, pin (home-down)
@@ -142,7 +143,7 @@ pub trait Fleet {
 /// The chooser's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// Where to. [`NO_NODE`] only while the table is empty.
+    /// Where to. [`NO_NODE`] while the table is empty, and for [`Reason::Gathering`].
     pub node: u16,
     /// Why.
     pub reason: Reason,
@@ -290,6 +291,9 @@ pub fn choose<F: Fleet>(
     let is_live = |id| fleet.fitness(id, Standing::Existing, reference) != Fitness::Out;
     if pinned != NO_NODE && is_live(pinned) {
         return Choice::plain(pinned, Reason::Pinned);
+    }
+    if turnout & Turnout::GATHERING != 0 && standing == Standing::Existing && !remembered {
+        return Choice::plain(NO_NODE, Reason::Gathering);
     }
     let slot = slot_of(key);
     let generation = turnout as u32 & 1;
@@ -512,7 +516,7 @@ mod tests {
             last_beacon,
             before_outage,
             resumed,
-            ignored_staleness: 0,
+            ..StatusPlane::default()
         }
     }
 

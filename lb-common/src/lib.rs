@@ -2,7 +2,8 @@
 //!
 //! The XDP program and the controller are compiled from this one source: how a frame is decoded
 //! ([`packet`]), where its Call-ID stands ([`sip`]), what key that makes ([`siphash`]), which node it
-//! goes to ([`choose`](mod@choose), [`memory`]), how a node's beacon is verified ([`beacon`]), what lies in the maps
+//! goes to ([`choose`](mod@choose), [`memory`]), how a node's beacon and a main's keep-alive are verified
+//! ([`beacon`], [`reign`]), what lies in the maps
 //! ([`maps`]) and how every frame's fate is named ([`verdict`]). A differential test holds the two
 //! compilations together.
 //!
@@ -14,6 +15,7 @@ pub mod choose;
 pub mod maps;
 pub mod memory;
 pub mod packet;
+pub mod reign;
 mod shared;
 pub mod sip;
 pub mod siphash;

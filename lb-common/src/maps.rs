@@ -94,21 +94,41 @@ shared! {
 }
 
 shared! {
-    /// Which table steers. One word, so that the flip is one store.
+    /// Whether this data plane steers, and by which table.
     pub struct Turnout {
-        /// Bit 0: the generation in use. Bit 1: the other one still keeps its dialogs.
+        /// Bit 0: the generation in use; then [`Turnout::DRAINING`] and the other bits. One word, so
+        /// that each change is one store.
         pub word: u64,
+        /// The term that this LB reigns in: a main of a later one, once heard of, ends it.
+        pub term: u64,
     }
 }
 
 impl Turnout {
     /// The bit that says: the other generation still keeps its dialogs.
     pub const DRAINING: u64 = 2;
+    /// The bit that says: another LB steers.
+    pub const PASSIVE: u64 = 4;
+    /// The bit that says: where calls live is being asked. What belongs to one that is not known yet is
+    /// not steered.
+    pub const GATHERING: u64 = 8;
 
-    /// Whether the other generation still keeps its dialogs, so that home alone does not decide.
+    /// Whether the other generation still keeps its dialogs.
     #[inline(always)]
     pub const fn is_draining(self) -> bool {
         self.word & Self::DRAINING != 0
+    }
+
+    /// Whether home alone decides for a call without a pin.
+    #[inline(always)]
+    pub const fn is_at_rest(self) -> bool {
+        self.word & (Self::DRAINING | Self::GATHERING) == 0
+    }
+
+    /// Whether this data plane steers, given the latest term that a main was heard of.
+    #[inline(always)]
+    pub const fn is_active(self, heard: u64) -> bool {
+        self.word & Self::PASSIVE == 0 && self.term >= heard
     }
 }
 
@@ -249,6 +269,8 @@ shared! {
         pub resumed: u64,
         /// Choices made with staleness ignored, because every node was stale at once.
         pub ignored_staleness: u64,
+        /// The latest term that another LB was heard to be the main of. 0: none.
+        pub term_heard: u64,
     }
 }
 

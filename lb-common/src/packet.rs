@@ -17,7 +17,11 @@ const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERTYPE_VLAN: u16 = 0x8100;
 const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8;
 
+const ETHERTYPE_ARP: u16 = 0x0806;
+
 const PROTOCOL_UDP: u8 = 17;
+const PROTOCOL_ICMPV6: u8 = 58;
+const NEIGHBOUR_SOLICITATION: u8 = 135;
 const HEADER_HOP_BY_HOP: u8 = 0;
 const HEADER_ROUTING: u8 = 43;
 const HEADER_FRAGMENT: u8 = 44;
@@ -138,6 +142,36 @@ pub fn decode<W: Window>(frame: W, frame_len: u32) -> Result<Datagram, Odd> {
         ETHERTYPE_IPV6 => ipv6(frame, ip, frame_len),
         _ => Err(SHORT),
     }
+}
+
+/// The address whose link address a frame asks for: an ARP request (RFC 826) or a neighbour solicitation
+/// (RFC 4861 §4.3). None for everything else.
+#[inline(always)]
+pub fn asked_for<W: Window>(frame: W) -> Option<Address> {
+    let mut kind = frame.be16(12)?;
+    let mut at = 14;
+    let mut tags = 0;
+    while tags < 2 && (kind == ETHERTYPE_VLAN || kind == ETHERTYPE_SERVICE_VLAN) {
+        kind = frame.be16(at + 2)?;
+        at += 4;
+        tags += 1;
+    }
+    if kind == ETHERTYPE_ARP {
+        // Ethernet, IPv4, their lengths, request.
+        let is_request = frame.word(at)?.swap_bytes() == 0x0001_0800_0604_0001;
+        let target = frame.be32(at + 24)?;
+        return is_request.then(|| Address::mapped(target.swap_bytes()));
+    }
+    let asks = kind == ETHERTYPE_IPV6
+        && frame.byte(at + 6)? == PROTOCOL_ICMPV6
+        && frame.byte(at + 40)? == NEIGHBOUR_SOLICITATION;
+    if !asks {
+        return None;
+    }
+    Some(Address {
+        high: frame.word(at + 48)?,
+        low: frame.word(at + 56)?,
+    })
 }
 
 #[inline(always)]

@@ -146,6 +146,13 @@ reasons! {
     Beacon = Pass "beacon",
     /// Traffic of another cluster, or of another kind, on the status port.
     ForeignStatus = Pass "foreign-status",
+    /// A keep-alive of the main of a later term: this LB steers no more.
+    Superseded = Pass "superseded",
+
+    /// For a VIP that another LB serves; a question for its link address too.
+    Passive = Drop "passive",
+    /// Part of a dialog that may live anywhere: where is being asked, and it will come again.
+    Gathering = Drop "gathering",
 
     /// A beacon whose length or version is wrong.
     BeaconMalformed = Drop "beacon-malformed",

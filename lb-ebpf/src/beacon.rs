@@ -7,10 +7,11 @@ use lb_common::Reason;
 use lb_common::beacon::{Beacon, BeaconError, is_authentic};
 use lb_common::choose::reference_at;
 use lb_common::maps::{Node, NodeStatus, Settings};
+use lb_common::reign::Reign;
 
 use crate::fleet::{jiffies, started};
 use crate::frame::Frame;
-use crate::maps::{KEYS, NODES, PLANE, SETTINGS, STATUS};
+use crate::maps::{KEYS, NODES, PLANE, SETTINGS, STATUS, TURNOUT};
 
 /// Verifies the beacon of `len` bytes at `at` and takes it over. Returns a [`Reason`] as a number.
 #[unsafe(no_mangle)]
@@ -22,7 +23,8 @@ pub(crate) extern "C" fn take_beacon(ctx: *mut xdp_md, at: u32, len: u32) -> u32
     let frame = Frame::of(ctx);
     let beacon = match Beacon::read(frame, at, len) {
         Ok(beacon) if beacon.cluster == settings.cluster => beacon,
-        Ok(_) | Err(BeaconError::Foreign) => return Reason::ForeignStatus as u32,
+        Ok(_) => return Reason::ForeignStatus as u32,
+        Err(BeaconError::Foreign) => return hear_reign(frame, at, len, settings) as u32,
         Err(BeaconError::Malformed) => return Reason::BeaconMalformed as u32,
     };
     let Some(key) = KEYS.get(beacon.key_id.into()).filter(|key| key.valid == 1) else {
@@ -32,6 +34,31 @@ pub(crate) extern "C" fn take_beacon(ctx: *mut xdp_md, at: u32, len: u32) -> u32
         return Reason::BeaconForged as u32;
     }
     accept(&beacon, settings) as u32
+}
+
+/// Gives way to the main of a later term. Whatever else it may be is for userspace to judge.
+///
+/// Of two CPUs that hear two mains at the same moment one may overwrite the other's later term; the next
+/// keep-alive mends it.
+#[inline(always)]
+fn hear_reign(frame: Frame, at: u32, len: u32, settings: &Settings) -> Reason {
+    let (Some(turnout), Some(plane)) = (TURNOUT.get(0), PLANE.get_ptr_mut(0)) else {
+        return Reason::NotReady;
+    };
+    // SAFETY: an element of an array map, which lives as long as the program.
+    let plane = unsafe { &mut *plane };
+    let reign = Reign::read(frame, at, len)
+        .filter(|reign| reign.cluster == settings.cluster)
+        .filter(|reign| reign.term > turnout.term && reign.term > plane.term_heard);
+    let Some(reign) = reign else {
+        return Reason::ForeignStatus;
+    };
+    let key = KEYS.get(reign.key_id.into()).filter(|key| key.valid == 1);
+    if !key.is_some_and(|key| is_authentic(frame, at, key.key)) {
+        return Reason::ForeignStatus;
+    }
+    plane.term_heard = reign.term;
+    Reason::Superseded
 }
 
 /// Takes over an authentic beacon, if it is later than the last.

@@ -6,10 +6,10 @@ use core::ops::ControlFlow;
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_loop, bpf_map_lookup_percpu_elem};
 use lb_common::choose::{self, Fitness, Fleet, Found, Standing};
 use lb_common::maps::{
-    Counts, MAX_NODES, NO_NODE, Node, NodeStatus, Settings, StatusPlane, table_place,
+    Counts, MAX_NODES, NO_NODE, Node, NodeStatus, Settings, StatusPlane, Turnout, table_place,
 };
 
-use crate::maps::{COUNTS, NODES, PLANE, SETTINGS, STATUS, TABLE};
+use crate::maps::{COUNTS, NODES, PLANE, SETTINGS, STATUS, TABLE, TURNOUT};
 
 /// CPUs whose counts are added up. Chosen: more are not built into one LB.
 const MAX_CPUS: u32 = 256;
@@ -30,6 +30,13 @@ pub(crate) fn home(generation: u32, slot: u32) -> u16 {
     TABLE
         .get(element)
         .map_or(NO_NODE, |packed| (packed >> shift) as u16)
+}
+
+/// What steers here, unless another LB does.
+#[inline(always)]
+pub(crate) fn turnout_if_active() -> Option<&'static Turnout> {
+    let (turnout, plane) = (TURNOUT.get(0)?, PLANE.get(0)?);
+    turnout.is_active(plane.term_heard).then_some(turnout)
 }
 
 /// New calls sent to a node so far, over all CPUs.

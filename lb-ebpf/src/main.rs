@@ -22,14 +22,14 @@ use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use lb_common::choose::is_plainly_up;
 use lb_common::maps::{
-    NO_NODE, Node, Settings, VIP_PROBES, VIP_SLOTS, VipUse, pin_hint_of, slot_of, vip_slot,
+    NO_NODE, Node, Settings, Turnout, VIP_PROBES, VIP_SLOTS, VipUse, pin_hint_of, slot_of, vip_slot,
 };
-use lb_common::packet::{Datagram, decode};
+use lb_common::packet::{Datagram, asked_for, decode};
 use lb_common::sip::Method;
 use lb_common::{Address, Outcome, Reason, Window};
 
 use crate::frame::Frame;
-use crate::maps::{NODES, PIN_HINTS, PORTS, SETTINGS, STATUS, TURNOUT, VIPS};
+use crate::maps::{NODES, PIN_HINTS, PORTS, SETTINGS, STATUS, VIPS};
 use crate::observe::Sight;
 use crate::slow::Decision;
 
@@ -71,12 +71,15 @@ fn steer(ctx: *mut xdp_md, frame: Frame, sight: &mut Sight) -> Reason {
     sight.sample = settings.sample;
     let datagram = match decode(frame, frame_len) {
         Ok(datagram) => datagram,
-        Err(odd) => return odd_reason(odd.destination, odd.reason),
+        Err(odd) => return odd_reason(ctx, odd.destination, odd.reason),
     };
     let (purpose, vip) = find_vip(datagram.destination, datagram.port_be);
     if purpose == VipUse::Sip as u8 {
         sight.vip = vip;
-        steer_sip(ctx, frame, &datagram, settings, sight)
+        match fleet::turnout_if_active() {
+            Some(turnout) => steer_sip(ctx, frame, &datagram, (settings, turnout), sight),
+            None => Reason::Passive,
+        }
     } else if purpose == VipUse::Status as u8 {
         match Reason::from_index(
             beacon::take_beacon(ctx, datagram.payload, datagram.payload_len) as u8,
@@ -89,18 +92,33 @@ fn steer(ctx: *mut xdp_md, frame: Frame, sight: &mut Sight) -> Reason {
     }
 }
 
-/// What an odd packet is to us: deferred when it may be SIP for a VIP, somebody else's otherwise.
+/// What an odd packet is to us: deferred when it may be SIP for a VIP, somebody else's otherwise. While
+/// another LB serves the VIPs, nobody is told that they are here.
 #[inline(always)]
-fn odd_reason(destination: Option<Address>, reason: Reason) -> Reason {
+fn odd_reason(ctx: *mut xdp_md, destination: Option<Address>, reason: Reason) -> Reason {
+    let is_active = fleet::turnout_if_active().is_some();
     match destination {
         Some(address) if reason.outcome() as u8 == Outcome::Defer as u8 => {
-            if is_vip_address(address.high, address.low) != 0 {
+            if is_vip_address(address.high, address.low) == 0 {
+                Reason::NotVip
+            } else if is_active {
                 reason
             } else {
-                Reason::NotVip
+                Reason::Passive
             }
         }
+        _ if !is_active && asks_for_vip(ctx) != 0 => Reason::Passive,
         _ => reason,
+    }
+}
+
+/// Whether the frame asks for the link address of a VIP. A function that the verifier looks at once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn asks_for_vip(ctx: *mut xdp_md) -> u32 {
+    match asked_for(Frame::of(ctx)) {
+        Some(address) => is_vip_address(address.high, address.low),
+        None => 0,
     }
 }
 
@@ -148,7 +166,7 @@ fn steer_sip(
     ctx: *mut xdp_md,
     frame: Frame,
     datagram: &Datagram,
-    settings: &'static Settings,
+    (settings, turnout): (&'static Settings, &'static Turnout),
     sight: &mut Sight,
 ) -> Reason {
     let call_id_at = match peek::locate(ctx, frame, datagram.payload) {
@@ -161,7 +179,7 @@ fn steer_sip(
     };
     sight.call = Some(call);
     let first = frame.word(datagram.payload).unwrap_or(0);
-    if let Some((id, node)) = plain_home(settings, call.hash, first, sight) {
+    if let Some((id, node)) = plain_home(settings, turnout, call.hash, first, sight) {
         sight.node = id;
         sight.choice = Reason::Home as u8;
         return send(ctx, frame, node, Reason::Home, sight);
@@ -175,7 +193,7 @@ fn steer_sip(
     };
     match NODES.get(decision.node.into()) {
         Some(node) if decision.node != NO_NODE => send(ctx, frame, node, choice, sight),
-        _ if choice.outcome() as u8 == Outcome::Defer as u8 => choice,
+        _ if choice.outcome() as u8 != Outcome::SteerCallId as u8 => choice,
         _ => Reason::NotReady,
     }
 }
@@ -186,12 +204,12 @@ fn steer_sip(
 #[inline(always)]
 fn plain_home(
     settings: &Settings,
+    turnout: &Turnout,
     key: u64,
     first: u64,
     sight: &mut Sight,
 ) -> Option<(u16, &'static Node)> {
-    let turnout = TURNOUT.get(0)?;
-    if turnout.is_draining() || *PIN_HINTS.get(pin_hint_of(key))? != 0 {
+    if !turnout.is_at_rest() || *PIN_HINTS.get(pin_hint_of(key))? != 0 {
         return None;
     }
     let home = fleet::home(turnout.word as u32 & 1, slot_of(key));

@@ -105,8 +105,9 @@ pub fn apply(maps: &Maps, plan: &Plan) -> Result<Applied, AccessError> {
 /// # Errors
 /// [`AccessError`].
 pub fn finish_drain(maps: &Maps, plan: &Plan) -> Result<(), AccessError> {
-    let word = maps.turnout()?.word & !Turnout::DRAINING;
-    maps.set_turnout(Turnout { word })?;
+    let turnout = maps.turnout()?;
+    let word = turnout.word & !Turnout::DRAINING;
+    maps.set_turnout(Turnout { word, ..turnout })?;
     remove_leaving(maps, plan)
 }
 
@@ -146,7 +147,8 @@ fn apply_keys(maps: &Maps, plan: &Plan) -> Result<(), AccessError> {
 }
 
 fn apply_table(maps: &Maps, wanted: &[u16]) -> Result<TableChange, AccessError> {
-    let word = maps.turnout()?.word;
+    let turnout = maps.turnout()?;
+    let word = turnout.word;
     let generation = (word & 1) as u32;
     let current = maps.table(generation)?;
     debug_assert_eq!(current.len(), TABLE_SLOTS as usize);
@@ -162,11 +164,13 @@ fn apply_table(maps: &Maps, wanted: &[u16]) -> Result<TableChange, AccessError> 
         // The table about to be overwritten must not be consulted meanwhile.
         maps.set_turnout(Turnout {
             word: word & !Turnout::DRAINING,
+            ..turnout
         })?;
     }
     maps.set_table(generation ^ 1, wanted)?;
     maps.set_turnout(Turnout {
-        word: u64::from(generation ^ 1) | Turnout::DRAINING,
+        word: word ^ 1 | Turnout::DRAINING,
+        ..turnout
     })?;
     Ok(TableChange::Flipped { cut_short })
 }

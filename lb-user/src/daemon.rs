@@ -36,6 +36,7 @@ use crate::plane::attach::Attached;
 use crate::plane::clock::Clock;
 use crate::plane::{LoadOptions, Maps, Plane, Site};
 use crate::status::{Learnt, Roster, StatusCounts, StatusTask};
+use crate::turn;
 
 /// What the daemon knows beyond the maps, for whoever reports on it.
 #[derive(Clone)]
@@ -143,6 +144,7 @@ async fn start(path: &Path) -> anyhow::Result<Daemon> {
     let plan = Plan::of(&effective, &intent.keys, clock.jiffy_ns(), &own);
     let applied = apply::apply(&maps, &plan)?;
     report::applied(&applied);
+    turn::activate_for_good(&maps)?;
     let mut neighbours = Neighbours::new(maps.clone(), &effective, present_interfaces(config)?)?;
     neighbours.survey()?;
 

@@ -17,3 +17,4 @@ pub mod plan;
 pub mod plane;
 pub mod status;
 pub mod takeover;
+pub mod turn;

@@ -162,7 +162,7 @@ fn a_restart_adopts_the_maps_and_replaces_the_program() {
     lab.serve(&auto("pm0")).expect("attached");
     let (pins, first) = (lab.pins(), program("pm0").expect("a program"));
     let dir = layout_dir(&lab.bpffs);
-    let turnout = lb_common::maps::Turnout { word: 3 };
+    let turnout = lb_common::maps::Turnout { word: 3, term: 9 };
     Maps::open(&dir)
         .expect("maps")
         .set_turnout(turnout)

@@ -333,7 +333,7 @@ fn a_plan_is_applied_once_and_for_all() {
     );
     assert_eq!(maps.settings().expect("read"), plan.settings);
     assert_eq!(maps.table(0).expect("read"), plan.table);
-    assert_eq!(maps.turnout().expect("read"), Turnout { word: 0 });
+    assert_eq!(maps.turnout().expect("read"), Turnout::default());
     assert_eq!(maps.key(1).expect("read").valid, 1);
     assert_eq!(maps.vips().expect("read").len(), 2);
     assert_eq!(apply(maps, &plan).expect("applied"), Applied::default());

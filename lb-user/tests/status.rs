@@ -530,6 +530,7 @@ fn pins_are_made_moved_and_renewed() {
     maps.remove_pin(call.key()).expect("written");
     maps.set_table(1, &[2; 65_537]).expect("written");
     let word = Turnout::DRAINING;
-    maps.set_turnout(Turnout { word }).expect("written");
+    maps.set_turnout(Turnout { word, term: 0 })
+        .expect("written");
     assert_eq!(made(50, 1), Some(Verdict::Pinned));
 }

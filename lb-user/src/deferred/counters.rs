@@ -41,6 +41,10 @@ losses! {
     HopLimit = "hop-limit",
     /// The table is empty: there is no node at all.
     NoNode = "no-node",
+    /// Another LB serves the VIP.
+    Passive = "passive",
+    /// Part of a dialog that may live anywhere: where is being asked, and it will come again.
+    Gathering = "gathering",
     /// The node's link address did not become known in time.
     NoNeighbour = "no-neighbour",
     /// Too many datagrams already waited for a link address.

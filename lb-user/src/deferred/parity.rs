@@ -95,6 +95,7 @@ impl Side {
         .unwrap();
         maps.set_turnout(Turnout {
             word: state.turnout,
+            term: 0,
         })
         .unwrap();
     }
@@ -164,7 +165,7 @@ impl State {
         Self {
             nodes,
             plane_age_s: [0, 0, 0, 50][numbers.below(4) as usize],
-            turnout: numbers.below(4),
+            turnout: numbers.below(4) | [0, 0, 0, Turnout::GATHERING][numbers.below(4) as usize],
         }
     }
 }

@@ -54,6 +54,14 @@ pub struct Steering {
 }
 
 impl Steering {
+    /// What becomes of a datagram while another LB steers.
+    pub const PASSIVE: Self = Self {
+        node: NO_NODE,
+        reason: Reason::Passive,
+        call_id: None,
+        key: 0,
+    };
+
     /// By what the datagram was steered.
     pub fn outcome(&self) -> Outcome {
         match self.call_id {
@@ -63,14 +71,15 @@ impl Steering {
     }
 }
 
-/// Steers one datagram: `turnout` is the word of the map of that name.
+/// Steers one datagram by what steers, `turnout`: nowhere when that is being asked (see
+/// [`Turnout::GATHERING`]).
 ///
 /// # Errors
 /// What the records answer.
 pub fn steer<F: Fleet, R: Records>(
     fleet: &F,
     records: &R,
-    turnout: u64,
+    turnout: Turnout,
     client: SocketAddr,
     payload: &[u8],
 ) -> Result<Steering, R::Error> {
@@ -81,10 +90,15 @@ pub fn steer<F: Fleet, R: Records>(
     }
 }
 
-fn by_client<F: Fleet>(fleet: &F, turnout: u64, client: SocketAddr, secret: SipKey) -> Steering {
+fn by_client<F: Fleet>(
+    fleet: &F,
+    turnout: Turnout,
+    client: SocketAddr,
+    secret: SipKey,
+) -> Steering {
     let key = client_key(client, secret);
     let Choice { node, reason, .. } =
-        choose(fleet, key, Standing::Existing, turnout, NO_NODE, false);
+        choose(fleet, key, Standing::Existing, turnout.word, NO_NODE, false);
     Steering {
         node,
         reason,
@@ -105,7 +119,7 @@ pub fn client_key(client: SocketAddr, secret: SipKey) -> u64 {
 fn by_call<F: Fleet, R: Records>(
     fleet: &F,
     records: &R,
-    turnout: u64,
+    turnout: Turnout,
     payload: &[u8],
     call: Call,
 ) -> Result<Steering, R::Error> {
@@ -124,9 +138,9 @@ fn by_call<F: Fleet, R: Records>(
         // A pinned call's node is asked first, whatever the message is.
         Standing::Existing
     };
-    let choice = choose(fleet, key, standing, turnout, pinned, remembered);
+    let choice = choose(fleet, key, standing, turnout.word, pinned, remembered);
     // Where home is plainly up the kernel does not look for a To tag, and remembers them all.
-    let is_plain = pinned == NO_NODE && turnout & Turnout::DRAINING == 0;
+    let is_plain = pinned == NO_NODE && turnout.is_at_rest();
     let is_plain = is_plain && choice.reason == Reason::Home && is_up(fleet, choice.node);
     if is_plain && method.may_start() && !remembered {
         remember(fleet, records, key)?;

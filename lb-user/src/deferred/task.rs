@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use lb_common::Reason;
 use lb_common::maps::{NO_NODE, Node};
 use tokio::sync::watch;
 
@@ -173,7 +174,11 @@ impl Sender {
         let steering = steer_by_maps(&self.maps, self.clock.now(), client, payload)
             .map_err(|_| Loss::NoMap)?;
         if steering.node == NO_NODE {
-            return Err(Loss::NoNode);
+            return Err(match steering.reason {
+                Reason::Passive => Loss::Passive,
+                Reason::Gathering => Loss::Gathering,
+                _ => Loss::NoNode,
+            });
         }
         self.counters.steered(&steering);
         self.identification = self.identification.wrapping_add(1);

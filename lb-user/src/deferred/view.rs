@@ -13,7 +13,8 @@ use super::steer::{Records, Steering, steer};
 use crate::plane::maps::Insertion;
 use crate::plane::{AccessError, Maps};
 
-/// Steers one datagram over the program's own maps, at the moment `now` (in jiffies).
+/// Steers one datagram over the program's own maps, at the moment `now` (in jiffies): nowhere while another
+/// LB steers.
 ///
 /// # Errors
 /// [`AccessError`] when a map cannot be read or written.
@@ -24,7 +25,11 @@ pub fn steer_by_maps(
     payload: &[u8],
 ) -> Result<Steering, AccessError> {
     let view = View::open(maps, now)?;
-    steer(&view, maps, maps.turnout()?.word, client, payload)
+    let turnout = maps.turnout()?;
+    if !turnout.is_active(view.plane.term_heard) {
+        return Ok(Steering::PASSIVE);
+    }
+    steer(&view, maps, turnout, client, payload)
 }
 
 struct View<'a> {

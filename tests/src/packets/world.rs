@@ -88,7 +88,10 @@ impl World {
             }
             None => 0,
         };
-        maps.set_turnout(Turnout { word: draining })?;
+        maps.set_turnout(Turnout {
+            word: draining,
+            term: 0,
+        })?;
         let pins: Vec<_> = maps.pins().collect::<Result<_, _>>()?;
         for (key, _) in pins {
             maps.remove_pin(key)?;

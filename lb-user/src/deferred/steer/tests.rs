@@ -134,7 +134,7 @@ fn message(start: &str, call_id: &str, to: &str) -> Vec<u8> {
 }
 
 fn go(cluster: &Cluster, book: &Book, payload: &[u8]) -> Steering {
-    let Ok(steering) = steer(cluster, book, 0, client(), payload);
+    let Ok(steering) = steer(cluster, book, Turnout::default(), client(), payload);
     steering
 }
 
@@ -294,7 +294,10 @@ fn a_client_is_the_same_however_its_address_is_written() {
 #[test]
 fn while_tables_change_the_old_one_keeps_dialogs() {
     let (cluster, book) = (Cluster::free(), Book::default());
-    let draining = 1 | lb_common::maps::Turnout::DRAINING;
+    let draining = Turnout {
+        word: 1 | Turnout::DRAINING,
+        term: 0,
+    };
     let Ok(dialog) = steer(
         &cluster,
         &book,
@@ -322,8 +325,9 @@ proptest! {
     fn everything_reaches_a_live_node(
         payload in proptest::collection::vec(any::<u8>(), 0..200),
         down in 0u16..=NODES,
-        turnout in 0u64..4,
+        word in 0u64..4,
     ) {
+        let turnout = Turnout { word, term: 0 };
         let (mut cluster, book) = (Cluster::free(), Book::default());
         cluster.take_down(down);
         let Ok(steering) = steer(&cluster, &book, turnout, client(), &payload);

@@ -1,0 +1,58 @@
+//! Turns this LB's data plane on and off: of two LBs, the main steers.
+//!
+//! ```text
+//!             activate                 end_gathering
+//!   passive ───────────► gathering ───────────────────► active
+//!      ▲                     │                             │
+//!      └─────────────────────┴──── deactivate, or the ─────┘
+//!                                  program hears a main
+//!                                  of a later term
+//! ```
+//! Each is one write of `TURNOUT`, seen by the next packet. A controller without a stand-by reigns
+//! [for good](activate_for_good), and no term is later than that.
+
+use lb_common::maps::Turnout;
+
+use crate::plane::{AccessError, Maps};
+
+/// From now on this data plane steers, in the reign of `term`. New calls are served at once; what is part
+/// of a dialog is not steered before [`end_gathering`], unless the dialog has a pin or began since.
+///
+/// # Errors
+/// [`AccessError`].
+pub fn activate(maps: &Maps, term: u64) -> Result<(), AccessError> {
+    let word = maps.turnout()?.word & !Turnout::PASSIVE | Turnout::GATHERING;
+    maps.set_turnout(Turnout { word, term })
+}
+
+/// Where calls live is known, as far as it will be: those without a pin are at home.
+///
+/// # Errors
+/// [`AccessError`].
+pub fn end_gathering(maps: &Maps) -> Result<(), AccessError> {
+    let turnout = maps.turnout()?;
+    let word = turnout.word & !Turnout::GATHERING;
+    maps.set_turnout(Turnout { word, ..turnout })
+}
+
+/// Another LB is the main, or nobody: nothing for the VIPs is steered or answered.
+///
+/// # Errors
+/// [`AccessError`].
+pub fn deactivate(maps: &Maps) -> Result<(), AccessError> {
+    let turnout = maps.turnout()?;
+    let word = turnout.word & !Turnout::GATHERING | Turnout::PASSIVE;
+    maps.set_turnout(Turnout { word, ..turnout })
+}
+
+/// There is no other LB: this one steers, whatever was before.
+///
+/// # Errors
+/// [`AccessError`].
+pub fn activate_for_good(maps: &Maps) -> Result<(), AccessError> {
+    let word = maps.turnout()?.word & !(Turnout::GATHERING | Turnout::PASSIVE);
+    maps.set_turnout(Turnout {
+        word,
+        term: u64::MAX,
+    })
+}
