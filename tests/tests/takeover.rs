@@ -353,15 +353,21 @@ fn a_claim_holds() -> Result<()> {
     })?;
 
     let are_there = || Ok(machine.mover.present()? == vips(&lab).into());
+    let is_running = || -> Result<bool> {
+        let link = || Netlink::open()?.link_named(PORT);
+        let link = host.namespace.inside(link)??;
+        Ok(link.is_some_and(|link| link.is_running))
+    };
+    lab.set_ports_down(host)?;
+    lab.set_ports_up(host)?;
+    eventually("both VIPs to be back", PATIENCE, are_there)?;
+    eventually("the port to be up", PATIENCE, is_running)?;
     for vip in vips(&lab) {
         let prefix_len = if vip.is_ipv4() { 32 } else { 128 };
         host.namespace
             .ip(&format!("address delete {vip}/{prefix_len} dev {PORT}"))?;
         eventually("the VIP to be back", PATIENCE, are_there)?;
     }
-    lab.set_ports_down(host)?;
-    lab.set_ports_up(host)?;
-    eventually("both VIPs to be back", PATIENCE, are_there)?;
     assert!(counts.restored() >= 3, "{}", counts.restored());
 
     // A port that has been away for a while is announced anew.
