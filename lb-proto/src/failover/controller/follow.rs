@@ -29,7 +29,7 @@ impl Controller {
             return Ok(());
         }
         let (term, reigns) = (header.term, header.reigns);
-        if reigns && (term < self.reign || term <= self.abdicated) {
+        if reigns && (term < self.reign || self.has_abdicated(from, term)) {
             return Err(Refusal::LowerTerm);
         }
         self.peers.insert(
@@ -46,6 +46,7 @@ impl Controller {
         if reigns {
             return self.hear_main(now, from, term);
         }
+        self.heard_of(now, term);
         let is_main = self.main.is_some_and(|main| main.id == from);
         if is_main && self.role() == Role::StandBy {
             self.main = None;

@@ -16,6 +16,8 @@ pub(super) struct Reign {
     pub(super) until: Duration,
     /// The higher term that the nodes are asked for.
     pub(super) raising: Option<Raising>,
+    /// When it last went on under a higher term.
+    raised: Option<Duration>,
 }
 
 /// A higher term on its way.
@@ -36,6 +38,7 @@ impl Reign {
             nonce,
             until,
             raising: None,
+            raised: None,
         }
     }
 
@@ -97,9 +100,7 @@ impl Controller {
         let State::Main(reign) = &self.state else {
             return;
         };
-        let term = reign.term;
-        // Nothing that was asked in this reign may come of it any more.
-        self.abdicated = self.abdicated.max(term);
+        let term = reign.raising.map_or(reign.term, |raising| raising.term);
         self.state = State::StandBy(Phase::Vacant { until });
         self.main = None;
         self.sent.clear();
@@ -109,6 +110,17 @@ impl Controller {
         self.output(Output::Deactivate { why });
         self.release(now, term);
         self.hurry(now);
+    }
+
+    /// When half of the lease is over before enough nodes have confirmed more, keep-alives come as
+    /// fast as they may: with few nodes, three lost datagrams in a row would otherwise end a reign.
+    pub(super) fn hurry_if_late(&mut self, now: Duration) {
+        let half = self.config.timing.lease() / 2;
+        if let State::Main(reign) = &self.state
+            && now + half >= reign.until
+        {
+            self.hurry(now);
+        }
     }
 
     /// A node confirms a keep-alive.
@@ -168,6 +180,18 @@ impl Controller {
         self.output(Output::Persist { term });
     }
 
+    /// Somebody who does not reign speaks of a term. When it is a higher one, nodes may know of it,
+    /// too, and who had reigned before takes this main for an older one.
+    pub(super) fn heard_of(&mut self, now: Duration, term: Term) {
+        let pause = self.config.timing.lease() * 2;
+        if let State::Main(reign) = &self.state
+            && term > reign.term
+            && reign.raised.is_none_or(|at| now >= at + pause)
+        {
+            self.raise_above(now, term, Some(self.id));
+        }
+    }
+
     /// Asks the nodes for the higher term. Meanwhile those that grant it refuse keep-alives of the
     /// lower one, so they are asked again and again.
     pub(super) fn ask_higher(&mut self, now: Duration) {
@@ -208,6 +232,7 @@ impl Controller {
         reign.raising = None;
         reign.term = term;
         reign.nonce = nonce;
+        reign.raised = Some(now);
         self.reign = term;
         self.counts.raises += 1;
         self.output(Output::Raise { term });
@@ -239,6 +264,12 @@ impl Controller {
         });
         self.yield_again(now);
         Ok(())
+    }
+
+    /// Whether that reign was given up.
+    pub(super) fn has_abdicated(&self, id: ControllerId, term: Term) -> bool {
+        self.abdicated
+            .is_some_and(|(who, last)| who == id && term <= last)
     }
 
     /// Whether somebody could take over.
@@ -288,7 +319,7 @@ impl Controller {
         term: Term,
         reason: Reason,
     ) -> Result<(), Refusal> {
-        if term < self.reign || term <= self.abdicated {
+        if term < self.reign || self.has_abdicated(from, term) {
             return Err(Refusal::LowerTerm);
         }
         let State::StandBy(_) = &self.state else {
@@ -299,7 +330,7 @@ impl Controller {
         }
         self.reign = self.reign.max(term);
         self.highest = self.highest.max(term);
-        self.abdicated = term;
+        self.abdicated = Some((from, term));
         self.loss = None;
         self.run(now, reason);
         Ok(())
