@@ -2,7 +2,7 @@
 
 use super::{Controller, Deactivation, Event, Output, Phase, RequestError, State, Vote};
 use crate::failover::trust::{Marks, Refusal};
-use crate::failover::wire::{Ack, Body, LeaseRequest, Reason};
+use crate::failover::wire::{Ack, Body, LeaseAnswer, LeaseRequest, Reason};
 use crate::failover::{ControllerId, NodeId, Party, Term};
 use std::time::Duration;
 
@@ -153,28 +153,31 @@ impl Controller {
         Ok(())
     }
 
-    /// A node has leased a higher term to somebody who does not reign: to go on above it.
-    pub(super) fn raise_above(
-        &mut self,
-        now: Duration,
-        highest: Term,
-        holder: Option<ControllerId>,
-    ) {
+    /// A node refused this main's `refused` term, because it knows a higher one of somebody who does
+    /// not reign; or this one, but from a life of this main of which the disk knew nothing any more.
+    pub(super) fn overruled(&mut self, refused: Term, answer: &LeaseAnswer) {
+        let State::Main(reign) = &self.state else {
+            return;
+        };
+        let own = reign.raising.map_or(reign.term, |raising| raising.term);
+        // What was sent before the node granted more says nothing.
+        let is_late = answer.holder == Some(self.id) && refused < own;
+        if answer.highest > own || answer.highest == own && !is_late {
+            self.ask_above();
+        }
+    }
+
+    /// Has a term above all that are known kept, to be asked for.
+    fn ask_above(&mut self) {
         let (term, nonce) = (self.highest.next(), self.random.next() | 1);
-        let is_own = holder == Some(self.id);
         let State::Main(reign) = &mut self.state else {
             return;
         };
-        // Nothing is gained by a term that is taken, or that is asked for already.
-        let own = reign.raising.map_or(reign.term, |raising| raising.term);
-        if highest < own || highest == own && is_own {
-            return;
-        }
         reign.raising = Some(Raising {
             term,
             is_kept: false,
             nonce,
-            next: now,
+            next: Duration::ZERO,
         });
         self.highest = term;
         self.output(Output::Persist { term });
@@ -185,10 +188,10 @@ impl Controller {
     pub(super) fn heard_of(&mut self, now: Duration, term: Term) {
         let pause = self.config.timing.lease() * 2;
         if let State::Main(reign) = &self.state
-            && term > reign.term
+            && term > reign.raising.map_or(reign.term, |raising| raising.term)
             && reign.raised.is_none_or(|at| now >= at + pause)
         {
-            self.raise_above(now, term, Some(self.id));
+            self.ask_above();
         }
     }
 
