@@ -19,6 +19,7 @@ mod ask;
 mod carry;
 mod commands;
 mod links;
+mod numbers;
 mod rebuild;
 pub mod report;
 mod setup;
@@ -27,6 +28,7 @@ mod term;
 
 pub(crate) use ask::Asker;
 pub use commands::{CallArguments, FailoverArguments, calls, cluster, fail_over, resume};
+pub(crate) use numbers::render;
 pub use report::ClusterReport;
 pub use task::Control;
 pub(crate) use task::{PairTask, Wires};

@@ -115,9 +115,7 @@ impl<'lab> Talk<'lab> {
             for (all, new) in heard.iter_mut().zip(self.ears[listener].heard()) {
                 all.extend(new);
             }
-            Ok(heard
-                .iter()
-                .all(|words| words.iter().any(|word| *word == end)))
+            Ok(heard.iter().all(|words| words.contains(&end)))
         })?;
         let read = |word: &String| {
             let (round, speaker) = word.split_once(' ')?;

@@ -7,7 +7,9 @@ use std::thread;
 use anyhow::{Context, Result};
 use lb_user::netlink::{Address, Mac, Netlink};
 use lb_user::takeover::{Keeper, Mode, Mover, TakeoverError};
-use pointsman_tests::daemons::PATIENCE;
+use lb_user::turn;
+use pointsman_tests::daemons::{Daemons, PATIENCE, Settings};
+use pointsman_tests::homes::Homes;
 use pointsman_tests::lab::{Arms, Host, Lab, Plan, eventually};
 use tokio::runtime::{Builder, Runtime};
 
@@ -247,6 +249,42 @@ fn what_a_crash_left_is_released() -> Result<()> {
     Ok(())
 }
 
+/// What a crash has left disturbs nobody: a data plane that is passive keeps questions for VIPs from the
+/// kernel, which would answer them.
+#[test]
+fn a_passive_machine_does_not_answer() -> Result<()> {
+    let lab = lab()?;
+    let daemons = Daemons::configure(&lab, Settings::default())?;
+    let mut controller = daemons.start_controller()?;
+    controller.wait_until_ready(PATIENCE)?;
+    let old = Machine::by_address(&lab, lab.balancer(1))?;
+    old.claim();
+    for vip in vips(&lab) {
+        assert_eq!(ask_for(&lab.switch, vip)?, old.host.mac);
+    }
+    controller.kill()?;
+    let homes = Homes::open(&daemons.pins())?;
+    turn::deactivate(homes.maps())?;
+
+    let new = Machine::by_address(&lab, lab.balancer(2))?;
+    new.claim();
+    for _ in 0..20 {
+        lab.switch.namespace.ip("neighbour flush dev eth0")?;
+        for vip in vips(&lab) {
+            assert_eq!(ask_for(&lab.switch, vip)?, new.host.mac);
+        }
+    }
+
+    // It is the data plane that kept silent.
+    new.release();
+    turn::activate_for_good(homes.maps())?;
+    lab.switch.namespace.ip("neighbour flush dev eth0")?;
+    for vip in vips(&lab) {
+        assert_eq!(ask_for(&lab.switch, vip)?, old.host.mac);
+    }
+    Ok(())
+}
+
 /// With other VIPs, those that are none any more go.
 #[test]
 fn a_reload_moves_what_has_changed() -> Result<()> {
@@ -315,15 +353,21 @@ fn a_claim_holds() -> Result<()> {
     })?;
 
     let are_there = || Ok(machine.mover.present()? == vips(&lab).into());
+    let is_running = || -> Result<bool> {
+        let link = || Netlink::open()?.link_named(PORT);
+        let link = host.namespace.inside(link)??;
+        Ok(link.is_some_and(|link| link.is_running))
+    };
+    lab.set_ports_down(host)?;
+    lab.set_ports_up(host)?;
+    eventually("both VIPs to be back", PATIENCE, are_there)?;
+    eventually("the port to be up", PATIENCE, is_running)?;
     for vip in vips(&lab) {
         let prefix_len = if vip.is_ipv4() { 32 } else { 128 };
         host.namespace
             .ip(&format!("address delete {vip}/{prefix_len} dev {PORT}"))?;
         eventually("the VIP to be back", PATIENCE, are_there)?;
     }
-    lab.set_ports_down(host)?;
-    lab.set_ports_up(host)?;
-    eventually("both VIPs to be back", PATIENCE, are_there)?;
     assert!(counts.restored() >= 3, "{}", counts.restored());
 
     // A port that has been away for a while is announced anew.

@@ -177,8 +177,8 @@ pub struct Controller {
     highest: Term,
     /// The highest term that somebody was seen to reign in.
     reign: Term,
-    /// No main of this term or a lower one is followed: it has yielded.
-    abdicated: Term,
+    /// Who has yielded is not followed in this term or a lower one.
+    abdicated: Option<(ControllerId, Term)>,
     main: Option<Followed>,
     loss: Option<Loss>,
     peers: BTreeMap<ControllerId, Peer>,
@@ -233,7 +233,7 @@ impl Controller {
             state: State::StandBy(Phase::Vacant { until: now }),
             highest: setup.term,
             reign: Term(0),
-            abdicated: Term(0),
+            abdicated: None,
             main: None,
             loss: None,
             peers: BTreeMap::new(),
@@ -450,7 +450,10 @@ impl Controller {
                 self.follow_on(now, phase);
             }
             State::Candidate(_) => self.campaign(now),
-            State::Main(_) => self.ask_higher(now),
+            State::Main(_) => {
+                self.ask_higher(now);
+                self.hurry_if_late(now);
+            }
         }
         self.release_again(now);
         self.yield_again(now);

@@ -68,39 +68,41 @@ impl Book {
         }
     }
 
-    /// Grants or renews a lease, or says why not. Whether a new one must be kept on the disk before
-    /// anybody is told, the caller sees by [`Book::last`].
-    pub(super) fn ask(&mut self, now: Duration, wanted: Grant) -> Result<(), Refused> {
+    /// Whether a lease could be granted or renewed at this moment, and if not, why.
+    pub(super) fn check(&self, now: Duration, wanted: Grant) -> Result<(), Refused> {
         if wanted.lease > self.longest {
             return Err(Refused::TooLong);
         }
-        let highest = self.highest();
-        let is_renewal = self.last.is_some_and(|last| {
-            last.term == wanted.term && last.holder == wanted.holder && !self.is_released
-        });
-        if wanted.term <= highest && !is_renewal {
+        if wanted.term <= self.highest() && !self.is_renewal(wanted) {
             return Err(Refused::LowerTerm);
         }
         if now < self.blocked_until {
             return Err(Refused::Starting);
         }
-        if self
-            .running(now)
-            .is_some_and(|running| running.holder != wanted.holder)
-        {
+        let running = self.running(now);
+        if running.is_some_and(|running| running.holder != wanted.holder) {
             return Err(Refused::Runs);
         }
+        Ok(())
+    }
+
+    fn is_renewal(&self, wanted: Grant) -> bool {
+        self.last.is_some_and(|last| {
+            last.term == wanted.term && last.holder == wanted.holder && !self.is_released
+        })
+    }
+
+    /// Grants or renews a lease, or says why not. What is granted must be on the disk before anybody
+    /// is told.
+    pub(super) fn grant(&mut self, now: Duration, wanted: Grant) -> Result<(), Refused> {
+        self.check(now, wanted)?;
         let lease = match self.last {
-            Some(last) if is_renewal => last.lease.max(wanted.lease),
+            Some(last) if self.is_renewal(wanted) => last.lease.max(wanted.lease),
             _ => wanted.lease,
         };
-        // A lease of the same holder that ran longer goes on: it may count on it.
+        // What runs is the same holder's, and it may count on it.
         let until = now + span(wanted.lease);
-        self.until = if self.running(now).is_some() {
-            self.until.max(until)
-        } else {
-            until
-        };
+        self.until = self.until(now).map_or(until, |running| running.max(until));
         self.last = Some(Grant { lease, ..wanted });
         self.is_released = false;
         Ok(())

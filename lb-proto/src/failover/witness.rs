@@ -138,12 +138,14 @@ struct Heard {
     is_missed: bool,
 }
 
-/// An answer that waits for the disk.
+/// What a controller asks for, by a keep-alive or by a request.
 #[derive(Clone, Copy, Debug)]
-struct Pending {
+struct Wish {
     grant: Grant,
-    answer: Body,
-    reason: Option<Reason>,
+    /// Which datagram is answered.
+    echo: Stamp,
+    /// A request's nonce and reason; `None` for a keep-alive.
+    request: Option<(u64, Reason)>,
 }
 
 /// What a controller last said of itself.
@@ -188,9 +190,10 @@ pub struct Witness {
     gate: Gate,
     stamper: Stamper,
     book: Book,
-    /// The highest term that is on the disk.
+    /// What is on the disk.
     kept: Option<Grant>,
-    pending: Option<Pending>,
+    /// What is on its way there. Nothing of a lower term is granted meanwhile but what was.
+    pending: Option<Wish>,
     heard: Option<Heard>,
     /// The lease whose end has not been told.
     told: Option<Grant>,
@@ -281,7 +284,7 @@ impl Witness {
                 if let Some(grant) = running.filter(|grant| grant.holder == from) {
                     self.told = None;
                     self.heard = None;
-                    self.pending = None;
+                    self.pending.take_if(|wish| wish.grant.holder == from);
                     self.event(Event::Released {
                         controller: from,
                         term: grant.term,
@@ -315,7 +318,12 @@ impl Witness {
             holder: from,
             lease: life.lease,
         };
-        match self.book.ask(now, wanted) {
+        let wish = Wish {
+            grant: wanted,
+            echo: header.stamp,
+            request: None,
+        };
+        let refused = match self.wish(now, wish) {
             Ok(()) => {
                 let was_missed = self.heard.is_some_and(|heard| heard.is_missed);
                 self.hear(now, from, life.interval, life.interval * life.misses.into());
@@ -325,22 +333,16 @@ impl Witness {
                         term: header.term,
                     });
                 }
-                let ack = Ack {
-                    echo: header.stamp,
-                    missing: self.missing,
-                };
-                self.granted(now, Body::Ack(ack), None);
-                Ok(())
+                return Ok(());
             }
-            Err(refused) => {
-                let verdict = self.verdict(now, refused);
-                self.answer(now, header, 0, verdict);
-                match refused {
-                    Refused::LowerTerm => Err(Refusal::LowerTerm),
-                    Refused::Runs | Refused::TooLong => Err(Refusal::OutOfTurn),
-                    Refused::Starting => Ok(()),
-                }
-            }
+            Err(refused) => refused,
+        };
+        let verdict = self.verdict(now, refused);
+        self.refuse(now, &wish, verdict);
+        match refused {
+            Refused::LowerTerm => Err(Refusal::LowerTerm),
+            Refused::Runs | Refused::TooLong => Err(Refusal::OutOfTurn),
+            Refused::Starting => Ok(()),
         }
     }
 
@@ -357,32 +359,110 @@ impl Witness {
             holder: from,
             lease: request.lease,
         };
-        match self.book.ask(now, wanted) {
-            Ok(()) => {
-                let known = self.heard.filter(|heard| heard.controller == from);
+        let wish = Wish {
+            grant: wanted,
+            echo: header.stamp,
+            request: Some((request.nonce, request.reason)),
+        };
+        let Err(refused) = self.wish(now, wish) else {
+            return Ok(());
+        };
+        let verdict = self.verdict(now, refused);
+        self.refuse(now, &wish, verdict);
+        self.event(Event::Refused {
+            controller: from,
+            term: header.term,
+            verdict,
+        });
+        match refused {
+            Refused::LowerTerm => Err(Refusal::LowerTerm),
+            Refused::Runs | Refused::Starting | Refused::TooLong => Ok(()),
+        }
+    }
+
+    /// Grants at once what is on the disk already, and has the rest kept first. While that takes, what
+    /// was granted before is renewed as if nothing had been asked.
+    fn wish(&mut self, now: Duration, wish: Wish) -> Result<(), Refused> {
+        let wanted = wish.grant;
+        let is_kept = self.kept.is_some_and(|kept| {
+            kept.term == wanted.term && kept.holder == wanted.holder && wanted.lease <= kept.lease
+        });
+        if is_kept {
+            self.book.grant(now, wanted)?;
+            self.granted(now, wish);
+            return Ok(());
+        }
+        self.book.check(now, wanted)?;
+        let pending = self.pending.map(|pending| pending.grant);
+        if pending.is_some_and(|pending| {
+            wanted.term < pending.term
+                || wanted.term == pending.term && wanted.holder != pending.holder
+        }) {
+            return Err(Refused::LowerTerm);
+        }
+        self.pending = Some(wish);
+        if pending != Some(wanted) {
+            self.outputs.push_back(Output::Persist(wanted));
+        }
+        Ok(())
+    }
+
+    /// The grant of this term is on the disk: it is granted, and the answer goes out.
+    pub fn persisted(&mut self, now: Duration, term: Term) {
+        let Some(wish) = self.pending.take_if(|wish| wish.grant.term == term) else {
+            return;
+        };
+        self.kept = Some(wish.grant);
+        // If it may not be granted any more, whoever asked asks again.
+        if self.book.grant(now, wish.grant).is_ok() {
+            self.granted(now, wish);
+        }
+    }
+
+    /// The grant of this term could not be kept: it is not granted, and it is tried again when the
+    /// controller asks again.
+    pub fn persist_failed(&mut self, term: Term) {
+        self.pending.take_if(|wish| wish.grant.term == term);
+    }
+
+    /// Sends the good news.
+    fn granted(&mut self, now: Duration, wish: Wish) {
+        let Wish {
+            grant,
+            echo,
+            request,
+        } = wish;
+        let is_new = self.told.is_none_or(|told| told.term != grant.term);
+        if is_new {
+            self.told = Some(grant);
+            self.event(Event::Accepted {
+                controller: grant.holder,
+                term: grant.term,
+                reason: request.map(|(_, reason)| reason),
+            });
+        }
+        let body = match request {
+            Some((nonce, _)) => {
+                let known = self.heard.filter(|heard| heard.controller == grant.holder);
                 // Its first keep-alive says how often they come.
-                let (interval, limit) = known.map_or((request.lease, request.lease), |heard| {
+                let (interval, limit) = known.map_or((grant.lease, grant.lease), |heard| {
                     (heard.interval, heard.limit)
                 });
-                self.hear(now, from, interval, limit);
-                let answer = self.lease_answer(now, header.stamp, request.nonce, Verdict::Granted);
-                self.granted(now, answer, Some(request.reason));
-                Ok(())
+                self.hear(now, grant.holder, interval, limit);
+                self.lease_answer(now, echo, nonce, Verdict::Granted)
             }
-            Err(refused) => {
-                let verdict = self.verdict(now, refused);
-                self.answer(now, header, request.nonce, verdict);
-                self.event(Event::Refused {
-                    controller: from,
-                    term: header.term,
-                    verdict,
-                });
-                match refused {
-                    Refused::LowerTerm => Err(Refusal::LowerTerm),
-                    Refused::Runs | Refused::Starting | Refused::TooLong => Ok(()),
-                }
-            }
-        }
+            None => Body::Ack(Ack {
+                echo,
+                missing: self.missing,
+            }),
+        };
+        self.send(grant.holder, grant.term, body);
+    }
+
+    fn refuse(&mut self, now: Duration, wish: &Wish, verdict: Verdict) {
+        let nonce = wish.request.map_or(0, |(nonce, _)| nonce);
+        let body = self.lease_answer(now, wish.echo, nonce, verdict);
+        self.send(wish.grant.holder, wish.grant.term, body);
     }
 
     fn hear(&mut self, now: Duration, from: ControllerId, interval: Duration, limit: Duration) {
@@ -409,68 +489,6 @@ impl Witness {
             Refused::Starting => Verdict::Starting,
             Refused::TooLong => Verdict::TooLong,
         }
-    }
-
-    /// Sends the good news, when it is on the disk.
-    fn granted(&mut self, now: Duration, answer: Body, reason: Option<Reason>) {
-        let Some(grant) = self.book.last() else {
-            return;
-        };
-        if self.kept == Some(grant) {
-            self.tell(now, grant, reason);
-            self.send(grant.holder, grant.term, answer);
-            return;
-        }
-        let is_asked = self.pending.is_some_and(|pending| pending.grant == grant);
-        self.pending = Some(Pending {
-            grant,
-            answer,
-            reason,
-        });
-        if !is_asked {
-            self.outputs.push_back(Output::Persist(grant));
-        }
-    }
-
-    /// The grant of this term is on the disk: the answer goes out.
-    pub fn persisted(&mut self, now: Duration, term: Term) {
-        let Some(pending) = self.pending.take_if(|pending| pending.grant.term == term) else {
-            return;
-        };
-        let Pending {
-            grant,
-            answer,
-            reason,
-        } = pending;
-        self.kept = Some(grant);
-        self.tell(now, grant, reason);
-        self.send(grant.holder, grant.term, answer);
-    }
-
-    /// The grant of this term could not be kept: nobody is told, and it is tried again when the
-    /// controller asks again.
-    pub fn persist_failed(&mut self, term: Term) {
-        self.pending.take_if(|pending| pending.grant.term == term);
-    }
-
-    fn tell(&mut self, now: Duration, grant: Grant, reason: Option<Reason>) {
-        let is_new = self.told.is_none_or(|told| told.term != grant.term);
-        if is_new && self.book.running(now).is_some() {
-            self.told = Some(grant);
-            self.event(Event::Accepted {
-                controller: grant.holder,
-                term: grant.term,
-                reason,
-            });
-        }
-    }
-
-    fn answer(&mut self, now: Duration, header: &Header, nonce: u64, verdict: Verdict) {
-        let Party::Controller(to) = header.from else {
-            return;
-        };
-        let body = self.lease_answer(now, header.stamp, nonce, verdict);
-        self.send(to, header.term, body);
     }
 
     fn lease_answer(&self, now: Duration, echo: Stamp, nonce: u64, verdict: Verdict) -> Body {

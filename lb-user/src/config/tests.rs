@@ -304,6 +304,20 @@ fn every_rule_is_kept() {
 }
 
 #[test]
+fn the_examples_pair_is_good_and_says_the_defaults() {
+    let example = include_str!("../../pointsman.example.toml");
+    let start = example.find("# [pair]").expect("it is there");
+    let uncommented: Vec<&str> = example[start..]
+        .lines()
+        .map(|line| line.trim_start_matches("# "))
+        .filter(|line| line.starts_with('[') || line.contains(" = \"") || line.contains(" = "))
+        .collect();
+    let text = [&example[..start], &uncommented.join("\n")].concat();
+    let pair = parse(&text).expect(&text).pair.expect("a pair");
+    assert_eq!(with_pair("", "").expect("a good file").pair, Some(pair));
+}
+
+#[test]
 fn who_is_learnt_need_not_be_named() {
     let node = "[[node]]\nid = 1\naddress = \"192.0.2.11\"\n";
     let text = MINIMAL.replace(node, "");
@@ -408,6 +422,7 @@ fn a_pair_has_its_defaults() {
         switchback: Switchback::Stay,
         takeover: Takeover::Address("eth0".to_owned()),
         version: 1,
+        serve_outdated: false,
         admin: "/run/pointsman/controller.sock".into(),
     };
     assert_eq!(pair, expected);

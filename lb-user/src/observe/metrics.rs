@@ -10,6 +10,7 @@ use lb_net::metrics::{Kind, Page};
 use super::reading::{NodeReading, PlaneState, Reading};
 use crate::daemon::Vitals;
 use crate::deferred::Counters;
+use crate::pair;
 use crate::pins::SweepCounts;
 use crate::plane::attach::Attached;
 use crate::status::{Learnt, StatusCounts};
@@ -43,6 +44,9 @@ pub fn render(vitals: &Vitals) -> String {
     status(&mut page, &vitals.status);
     learnt(&mut page, &vitals.learnt.borrow());
     sweeps(&mut page, &vitals.sweeps);
+    if let Some(pair) = &vitals.pair {
+        pair::render(&mut page, &pair.borrow());
+    }
     page.finish()
 }
 
@@ -223,6 +227,12 @@ fn planes(page: &mut Page, reading: &Reading) {
         Kind::Counter,
         "Choices made with staleness ignored.",
         reading.plane.ignored_staleness,
+    );
+    one(
+        "pointsman_steers",
+        Kind::Gauge,
+        "1 while this LB steers, 0 while another does.",
+        u64::from(reading.is_active()),
     );
     one(
         "pointsman_tables_changing",

@@ -38,6 +38,8 @@ impl Known {
 pub(super) struct Report {
     status_plane: &'static str,
     staleness_ignored: u64,
+    /// Another LB steers while this is false.
+    steers: bool,
     tables_changing: bool,
     nodes: Vec<Row>,
 }
@@ -83,6 +85,7 @@ impl Report {
         Self {
             status_plane: reading.plane_state().name(),
             staleness_ignored: reading.plane.ignored_staleness,
+            steers: reading.is_active(),
             tables_changing: reading.is_changing(),
             nodes: reading
                 .nodes
@@ -238,6 +241,12 @@ fn write_plane(output: &mut dyn Write, reading: &Reading) -> io::Result<()> {
                 units::count(reading.plane.ignored_staleness),
             )?;
         }
+    }
+    if !reading.is_active() {
+        writeln!(
+            output,
+            "\nThis LB is passive: another serves the VIPs (`pointsman cluster` says which)."
+        )?;
     }
     if reading.is_changing() {
         writeln!(

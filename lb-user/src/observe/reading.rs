@@ -155,6 +155,11 @@ impl Reading {
         self.turnout.is_draining()
     }
 
+    /// Whether this data plane steers, and not another LB's.
+    pub fn is_active(&self) -> bool {
+        self.turnout.is_active(self.plane.term_heard)
+    }
+
     /// How long ago a moment was; `None` for never.
     pub fn age(&self, moment: u64) -> Option<Duration> {
         (moment != 0).then(|| self.span(self.now.saturating_sub(moment)))

@@ -13,9 +13,9 @@ use crate::netlink::{Link, Mac, Watch};
 ///
 /// An announcement is a single broadcast frame that nobody acknowledges. The first is likely to be lost
 /// when it matters: a switch has just moved a port, a queue is full. So the second follows before SIP
-/// repeats anything (T1, 500 ms), and the rest at doubled distances. The last comes after 6.35 s: by then
-/// a Linux neighbour that has missed them all has found out by itself that its entry is dead (5 s of
-/// delay, three probes). RFC 4861 §7.2.6 wants a second between unsolicited advertisements, and no more
+/// repeats anything (T1, 500 ms), and the rest at doubled distances. The last comes after 6.35 s: about
+/// then a Linux neighbour that has missed them all finds out by itself that its entry is dead (5 s of
+/// delay, then three probes, a second apart). RFC 4861 §7.2.6 wants a second between unsolicited advertisements, and no more
 /// than three of them, lest a link be flooded that many stations join at once; here a single one speaks,
 /// a few frames for each VIP, and a second is worth some hundred calls.
 const GAPS: [Duration; 7] = [

@@ -43,6 +43,14 @@ impl Hook {
         }
     }
 
+    /// What the program is called in the kernel.
+    const fn name(self) -> [u8; 16] {
+        match self {
+            Self::NativeXdp => *b"lab_pass\0\0\0\0\0\0\0\0",
+            Self::Egress => *b"lab_cut\0\0\0\0\0\0\0\0\0",
+        }
+    }
+
     const fn flags(self) -> u32 {
         match self {
             Self::NativeXdp => XDP_FLAGS_DRV_MODE,
@@ -124,7 +132,7 @@ fn load(hook: Hook, instructions: &[u64]) -> io::Result<OwnedFd> {
         log_buffer: 0,
         kernel_version: 0,
         flags: 0,
-        name: *b"lab\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        name: hook.name(),
     };
     // SAFETY: LoadProgram is laid out as the kernel reads this command; what it points to outlives
     // the call.

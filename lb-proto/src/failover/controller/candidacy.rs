@@ -168,7 +168,7 @@ impl Controller {
                 self.refresh_majority();
                 match answer.verdict {
                     Verdict::Granted => self.raise(now),
-                    Verdict::LowerTerm => self.raise_above(now, answer.highest, answer.holder),
+                    Verdict::LowerTerm => self.overruled(term, answer),
                     Verdict::HearsMain
                     | Verdict::LeaseRuns
                     | Verdict::Starting

@@ -3,7 +3,7 @@
 use super::{Controller, Event, Followed, Loss, Output, Peer, Phase, Role, State, Switch};
 use crate::failover::silence::Silence;
 use crate::failover::trust::{Marks, Path, Refusal};
-use crate::failover::wire::{Body, Header, KeepAlive, RELAY_FOR, Reason};
+use crate::failover::wire::{Body, Header, KeepAlive, RELAY_FOR, Reason, Status};
 use crate::failover::{ControllerId, NodeId, Party, Term};
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ impl Controller {
             return Ok(());
         }
         let (term, reigns) = (header.term, header.reigns);
-        if reigns && (term < self.reign || term <= self.abdicated) {
+        if reigns && (term < self.reign || self.has_abdicated(from, term)) {
             return Err(Refusal::LowerTerm);
         }
         self.peers.insert(
@@ -46,11 +46,20 @@ impl Controller {
         if reigns {
             return self.hear_main(now, from, term);
         }
+        self.heard_of(now, term);
         let is_main = self.main.is_some_and(|main| main.id == from);
         if is_main && self.role() == Role::StandBy {
             self.main = None;
             self.event(Event::Ceased { main: from });
-            let wait = self.random_below(self.config.timing.interval());
+            let timing = self.config.timing;
+            // Its successor is told so again and again; others have time.
+            let is_yielding = life.report.status == Status::Yielding;
+            let wait = if is_yielding {
+                timing.lease() * 2
+            } else {
+                Duration::ZERO
+            };
+            let wait = wait + self.random_below(timing.interval());
             self.state = State::StandBy(Phase::Vacant { until: now + wait });
         }
         Ok(())

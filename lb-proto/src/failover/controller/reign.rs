@@ -2,7 +2,7 @@
 
 use super::{Controller, Deactivation, Event, Output, Phase, RequestError, State, Vote};
 use crate::failover::trust::{Marks, Refusal};
-use crate::failover::wire::{Ack, Body, LeaseRequest, Reason};
+use crate::failover::wire::{Ack, Body, LeaseAnswer, LeaseRequest, Reason};
 use crate::failover::{ControllerId, NodeId, Party, Term};
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ pub(super) struct Reign {
     pub(super) until: Duration,
     /// The higher term that the nodes are asked for.
     pub(super) raising: Option<Raising>,
+    /// When it last went on under a higher term.
+    raised: Option<Duration>,
 }
 
 /// A higher term on its way.
@@ -36,6 +38,7 @@ impl Reign {
             nonce,
             until,
             raising: None,
+            raised: None,
         }
     }
 
@@ -97,9 +100,7 @@ impl Controller {
         let State::Main(reign) = &self.state else {
             return;
         };
-        let term = reign.term;
-        // Nothing that was asked in this reign may come of it any more.
-        self.abdicated = self.abdicated.max(term);
+        let term = reign.raising.map_or(reign.term, |raising| raising.term);
         self.state = State::StandBy(Phase::Vacant { until });
         self.main = None;
         self.sent.clear();
@@ -109,6 +110,17 @@ impl Controller {
         self.output(Output::Deactivate { why });
         self.release(now, term);
         self.hurry(now);
+    }
+
+    /// When half of the lease is over before enough nodes have confirmed more, keep-alives come as
+    /// fast as they may: with few nodes, three lost datagrams in a row would otherwise end a reign.
+    pub(super) fn hurry_if_late(&mut self, now: Duration) {
+        let half = self.config.timing.lease() / 2;
+        if let State::Main(reign) = &self.state
+            && now + half >= reign.until
+        {
+            self.hurry(now);
+        }
     }
 
     /// A node confirms a keep-alive.
@@ -141,31 +153,46 @@ impl Controller {
         Ok(())
     }
 
-    /// A node has leased a higher term to somebody who does not reign: to go on above it.
-    pub(super) fn raise_above(
-        &mut self,
-        now: Duration,
-        highest: Term,
-        holder: Option<ControllerId>,
-    ) {
+    /// A node refused this main's `refused` term, because it knows a higher one of somebody who does
+    /// not reign; or this one, but from a life of this main of which the disk knew nothing any more.
+    pub(super) fn overruled(&mut self, refused: Term, answer: &LeaseAnswer) {
+        let State::Main(reign) = &self.state else {
+            return;
+        };
+        let own = reign.raising.map_or(reign.term, |raising| raising.term);
+        // What was sent before the node granted more says nothing.
+        let is_late = answer.holder == Some(self.id) && refused < own;
+        if answer.highest > own || answer.highest == own && !is_late {
+            self.ask_above();
+        }
+    }
+
+    /// Has a term above all that are known kept, to be asked for.
+    fn ask_above(&mut self) {
         let (term, nonce) = (self.highest.next(), self.random.next() | 1);
-        let is_own = holder == Some(self.id);
         let State::Main(reign) = &mut self.state else {
             return;
         };
-        // Nothing is gained by a term that is taken, or that is asked for already.
-        let own = reign.raising.map_or(reign.term, |raising| raising.term);
-        if highest < own || highest == own && is_own {
-            return;
-        }
         reign.raising = Some(Raising {
             term,
             is_kept: false,
             nonce,
-            next: now,
+            next: Duration::ZERO,
         });
         self.highest = term;
         self.output(Output::Persist { term });
+    }
+
+    /// Somebody who does not reign speaks of a term. When it is a higher one, nodes may know of it,
+    /// too, and who had reigned before takes this main for an older one.
+    pub(super) fn heard_of(&mut self, now: Duration, term: Term) {
+        let pause = self.config.timing.lease() * 2;
+        if let State::Main(reign) = &self.state
+            && term > reign.raising.map_or(reign.term, |raising| raising.term)
+            && reign.raised.is_none_or(|at| now >= at + pause)
+        {
+            self.ask_above();
+        }
     }
 
     /// Asks the nodes for the higher term. Meanwhile those that grant it refuse keep-alives of the
@@ -208,6 +235,7 @@ impl Controller {
         reign.raising = None;
         reign.term = term;
         reign.nonce = nonce;
+        reign.raised = Some(now);
         self.reign = term;
         self.counts.raises += 1;
         self.output(Output::Raise { term });
@@ -239,6 +267,12 @@ impl Controller {
         });
         self.yield_again(now);
         Ok(())
+    }
+
+    /// Whether that reign was given up.
+    pub(super) fn has_abdicated(&self, id: ControllerId, term: Term) -> bool {
+        self.abdicated
+            .is_some_and(|(who, last)| who == id && term <= last)
     }
 
     /// Whether somebody could take over.
@@ -288,7 +322,7 @@ impl Controller {
         term: Term,
         reason: Reason,
     ) -> Result<(), Refusal> {
-        if term < self.reign || term <= self.abdicated {
+        if term < self.reign || self.has_abdicated(from, term) {
             return Err(Refusal::LowerTerm);
         }
         let State::StandBy(_) = &self.state else {
@@ -299,7 +333,7 @@ impl Controller {
         }
         self.reign = self.reign.max(term);
         self.highest = self.highest.max(term);
-        self.abdicated = term;
+        self.abdicated = Some((from, term));
         self.loss = None;
         self.run(now, reason);
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::{Controller, OUTPUTS, Output, Role, State};
 use crate::failover::trust::Marks;
-use crate::failover::wire::{Body, KeepAlive, Stamp};
+use crate::failover::wire::{Body, KeepAlive, Stamp, Status};
 use crate::failover::{ControllerId, NodeId, Party, Term};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -125,10 +125,14 @@ impl Controller {
         let (at, wall) = self.wall;
         let wall = wall + now.saturating_sub(at);
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let mut report = self.report;
+        if self.yielding.is_some() {
+            report.status = Status::Yielding;
+        }
         KeepAlive {
             wall_ms: ms(wall),
             monotonic_ms: ms(now),
-            report: self.report,
+            report,
             role: self.role(),
             configuration: self.config.version,
             lease: timing.lease(),

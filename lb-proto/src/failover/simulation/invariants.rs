@@ -17,6 +17,8 @@ pub(super) struct Watcher {
     is_wiped: bool,
     /// How many reigns there were.
     pub(super) reigns_begun: u64,
+    /// Who must reign at every moment.
+    expected: Option<usize>,
 }
 
 impl Watcher {
@@ -33,6 +35,11 @@ impl Watcher {
             "seed {seed}, {now:?}: host {host} reigns in term {term} after {last:?}"
         );
         self.reigns.insert(term, host);
+    }
+
+    /// From now on this one must reign at every moment; or nobody need.
+    pub(super) fn expect(&mut self, main: Option<usize>) {
+        self.expected = main;
     }
 
     /// A machine has lost its disk.
@@ -84,6 +91,10 @@ impl Watcher {
                     "seed {seed}, {now:?}: two active data planes, {other:?} and {active:?}"
                 );
             }
+        }
+        if let Some(expected) = world.watcher.expected {
+            let reigning = reigning.map(|(host, _)| host);
+            assert_eq!(reigning, Some(expected), "seed {seed}, {now:?}");
         }
         for host in world.nodes() {
             let Some(witness) = world.witness(host) else {

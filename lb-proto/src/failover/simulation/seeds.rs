@@ -236,9 +236,9 @@ fn live(seed: u64, is_told: bool) -> Life {
     world.settle(ms(5_000));
     let settled_after = world.now - healed;
     let before = world.watcher.reigns_begun;
+    world.weather = CALM;
     world.pass(interval * 8);
     if setting.switchback == Switchback::Stay {
-        // Only a higher term may have been learnt of.
         let mains = world.controllers().filter(|host| {
             let controller = world.controller(*host).expect("all live");
             controller.role() == Role::Main

@@ -127,8 +127,6 @@ enum Event {
     Arrive(usize, usize, Bytes),
     /// Something is on the disk, in this life.
     Written(usize, u32, Written),
-    /// The scenario's own.
-    Note(u32),
 }
 
 /// What scenarios look at.
@@ -182,8 +180,6 @@ pub(super) struct World {
     /// Whether notes are printed, for the reader of a failed test.
     pub(super) is_told: bool,
     pub(super) notes: Vec<(Duration, usize, Note)>,
-    /// Scenario events that have come: see [`World::remind`].
-    pub(super) reminders: VecDeque<u32>,
     /// Datagrams carried, for the reader of a failed test.
     pub(super) carried: u64,
 }
@@ -222,7 +218,6 @@ impl World {
             takes_notes: false,
             is_told: false,
             notes: Vec::new(),
-            reminders: VecDeque::new(),
             carried: 0,
         };
         for host in 0..world.hosts.len() {
@@ -384,18 +379,14 @@ impl World {
         self.queue.put(until, Event::Wake(host));
     }
 
-    /// Puts a number into [`World::reminders`] at that time.
-    pub(super) fn remind(&mut self, at: Duration, number: u32) {
-        self.queue.put(at, Event::Note(number));
+    /// What waits in a machine's socket is lost.
+    pub(super) fn forget_inbox(&mut self, host: usize) {
+        self.hosts[host].inbox.clear();
     }
 
-    /// Runs until that time, or until the next reminder.
+    /// Runs until that time.
     pub(super) fn run(&mut self, until: Duration) {
-        while self.step(until) {
-            if !self.reminders.is_empty() {
-                return;
-            }
-        }
+        while self.step(until) {}
         self.now = self.now.max(until);
     }
 
@@ -419,7 +410,6 @@ impl World {
                 }
             }
             Event::Written(host, epoch, written) => self.written(host, epoch, written),
-            Event::Note(number) => self.reminders.push_back(number),
         }
         Watcher::look(self);
         true
