@@ -27,7 +27,7 @@ const LEASE: Duration = Duration::from_millis(250);
 const STEP_DOWN: Duration = Duration::from_millis(250 + 100);
 /// The main is missed (150 ms) and asked (50 ms), the nodes' leases run out (282 ms after the last
 /// renewal); a candidate that came too early waits for an interval and up to two leases, and asks again.
-const TAKE_OVER: Duration = Duration::from_millis(2_000);
+const TAKE_OVER: Duration = Duration::from_millis(1_200);
 /// For how long nothing else may happen then.
 const HOLD: Duration = Duration::from_millis(300);
 const HEALED: Duration = Duration::from_secs(5);
@@ -138,6 +138,10 @@ fn never_two_mains_and_one_wherever_there_can_be() -> Result<()> {
                 logs.join("\n")
             )
         })?;
+        if expected != Expected::Nobody {
+            expect_a_call(&lab, &format!("parted-{number}"), HEALED)
+                .with_context(|| what.clone())?;
+        }
         let healing = Instant::now();
         drop(cuts);
         watch
@@ -171,7 +175,7 @@ fn follow(watch: &Watch, main: u16, expected: Expected, begin: Instant) -> Resul
             Ok(Duration::ZERO)
         }
         Expected::StandBy => {
-            let after = watch.expect(only(other(main)), begin, TAKE_OVER)?;
+            let after = taken_over(watch, only(other(main)), begin)?;
             let seen = watch.stay(HOLD)?;
             ensure!(seen.steers == only(other(main)), "{seen:?}");
             Ok(after)
@@ -198,7 +202,16 @@ fn follow(watch: &Watch, main: u16, expected: Expected, begin: Instant) -> Resul
                 after <= STEP_DOWN || !watch.is_calm(),
                 "the main stepped down after {after:?}"
             );
-            watch.expect(only(other(main)), begin, TAKE_OVER)
+            taken_over(watch, only(other(main)), begin)
         }
     }
+}
+
+fn taken_over(watch: &Watch, steers: [bool; 2], begin: Instant) -> Result<Duration> {
+    let after = watch.expect(steers, begin, HEALED)?;
+    ensure!(
+        after <= TAKE_OVER || !watch.is_calm(),
+        "taken over after {after:?}"
+    );
+    Ok(after)
 }
