@@ -44,6 +44,7 @@ struct Reign {
     began: Duration,
     /// When the last node was complete.
     latest: Duration,
+    has_keys: bool,
     is_complete: bool,
 }
 
@@ -93,6 +94,7 @@ impl Collector {
             mode,
             began: now,
             latest: now,
+            has_keys: false,
             is_complete: false,
         });
         for (id, node) in &mut self.nodes {
@@ -329,6 +331,7 @@ impl Collector {
                 out.push(Output::Ended { call, node: id });
             }
         }
+        node.has_told_keys |= matches!(asked.question, Question::Reset | Question::Keys);
         match asked.question {
             Question::Reset => {
                 if asked.left > 0 {
@@ -429,13 +432,28 @@ impl Collector {
             let message = node.ask(now, &pace, &reign);
             out.push(Output::Request { node: id, message });
         }
-        self.say_if_complete(out);
+        self.say_if_complete(now, out);
     }
 
-    fn say_if_complete(&mut self, out: &mut Vec<Output>) {
+    fn say_if_complete(&mut self, now: Duration, out: &mut Vec<Output>) {
         let Some(reign) = self.reign.as_mut().filter(|reign| !reign.is_complete) else {
             return;
         };
+        if !reign.has_keys {
+            let mut waited_for = self.nodes.iter().filter(|(id, node)| {
+                let completeness = self.database.completeness(**id);
+                !node.has_told_keys && completeness != Some(Completeness::Unreachable)
+            });
+            if waited_for.next().is_some() {
+                return;
+            }
+            reign.has_keys = true;
+            let told = self.nodes.values().filter(|node| node.has_told_keys);
+            out.push(Output::KeysComplete {
+                nodes: told.count(),
+                took: now.saturating_sub(reign.began),
+            });
+        }
         let (mut nodes, mut unreachable, mut calls) = (0, 0, 0);
         for id in self.nodes.keys() {
             match self.database.completeness(*id) {

@@ -34,6 +34,14 @@ fn ten_thousand_calls_on_fifty_nodes_within_a_second() {
     let pins: Vec<Duration> = pins.collect();
     assert_eq!(pins.len(), 10_000);
     assert!(pins.iter().all(|at| *at <= millis(40)), "keys come first");
+    let keys: Vec<&Output> = scene
+        .said
+        .iter()
+        .map(|(_, output)| output)
+        .filter(|output| matches!(output, Output::KeysComplete { .. }))
+        .collect();
+    let took = pins.into_iter().max().unwrap_or_default();
+    assert_eq!(keys, [&Output::KeysComplete { nodes: 50, took }]);
 }
 
 /// How a node may be dead.
