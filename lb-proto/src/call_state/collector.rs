@@ -119,15 +119,6 @@ impl Collector {
         }
     }
 
-    /// Nodes that may have calls of which not even the keys have come: not those that are unreachable.
-    pub fn awaits_keys(&self) -> usize {
-        let nodes = self.nodes.iter().filter(|(id, node)| {
-            let is_before = matches!(node.step, Step::Reset | Step::Keys);
-            is_before && self.database.completeness(**id) == Some(Completeness::Rebuilding)
-        });
-        nodes.count()
-    }
-
     /// It reigns no more: nobody is asked, and the database is empty.
     pub fn end(&mut self) {
         self.reign = None;
