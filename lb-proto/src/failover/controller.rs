@@ -428,7 +428,7 @@ impl Controller {
         self.check_reign(now);
         if self.reigns(now).is_some_and(|own| own < term) {
             self.highest = self.highest.max(term);
-            self.raise_above(now, term, None);
+            self.heard_of(now, term);
         }
     }
 
