@@ -172,9 +172,8 @@ impl Rebuild {
         let Some(began) = self.gathering_since() else {
             return;
         };
-        let has_all = self.collector.awaits_keys() == 0;
-        if has_all || now >= began + GATHERING {
-            self.end_gathering(now, !has_all);
+        if now >= began + GATHERING {
+            self.end_gathering(now, true);
         }
     }
 
@@ -195,6 +194,7 @@ impl Rebuild {
                     complain(node, &error);
                 }
             }
+            Output::KeysComplete { .. } => self.end_gathering(now, false),
             Output::NodeComplete { node, calls, took } => {
                 tracing::info!(node, calls, ?took, "all calls of a node are known");
             }
@@ -232,7 +232,10 @@ impl Rebuild {
     }
 
     fn end_gathering(&mut self, now: Duration, cut_short: bool) {
-        let Some(reign) = &mut self.reign else { return };
+        let reign = self.reign.as_mut();
+        let Some(reign) = reign.filter(|reign| reign.progress.gathered.is_none()) else {
+            return;
+        };
         let after = now.saturating_sub(reign.began);
         reign.progress.gathered = Some(after);
         reign.progress.cut_short = cut_short;
