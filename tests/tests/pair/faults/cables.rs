@@ -9,7 +9,7 @@ use pointsman_tests::lab::{Lab, eventually, realtime_ns};
 use pointsman_tests::record::PacketSocket;
 
 use super::begin::begin;
-use super::watch::{Watch, expect_a_call};
+use super::watch::{Watch, expect_a_call, other};
 use crate::service::lab;
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -77,6 +77,29 @@ fn a_main_without_a_cable_is_replaced_and_calls_find_the_new_one() -> Result<()>
         watch.expect_one_at_most()?;
         expect_a_call(&lab, &format!("{name}-later"), PATIENCE)?;
     }
+
+    // Its own port down, by its administrator.
+    let main = watch.wait_until_well(PATIENCE)?;
+    let host = lab.balancer(main);
+    watch.forget();
+    let begin = Instant::now();
+    lab.set_ports_down(host)?;
+    let after = watch.expect([main == 2, main == 1], begin, PATIENCE)?;
+    eprintln!("port down: taken over after {after:?}");
+    ensure!(
+        after <= TAKEN_OVER || !watch.is_calm(),
+        "taken over after {after:?}"
+    );
+    expect_a_call(&lab, "down", PATIENCE)?;
+    watch.expect_one_at_most()?;
+    lab.set_ports_up(host)?;
+    host.namespace
+        .ip(&format!("address replace {}/64 dev eth0 nodad", host.v6))?;
+    ensure!(
+        watch.wait_until_well(PATIENCE)? == other(main),
+        "the other stays the main"
+    );
+    expect_a_call(&lab, "up", PATIENCE)?;
     Ok(())
 }
 

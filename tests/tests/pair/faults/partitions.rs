@@ -8,7 +8,7 @@ use pointsman_tests::daemons::Pair;
 use pointsman_tests::lab::{Cut, Host, Lab, wait_until};
 
 use super::begin::begin;
-use super::watch::{Watch, expect_a_call, other, place};
+use super::watch::{Seen, Watch, expect_a_call, other, place};
 use crate::service::lab;
 
 /// Leases of 250 ms: a node holds itself to one for 32 ms longer than the main does.
@@ -165,8 +165,8 @@ fn follow(watch: &Watch, main: u16, expected: Expected, begin: Instant) -> Resul
     let only = |id: u16| [id == 1, id == 2];
     match expected {
         Expected::Main => {
-            let seen = watch.stay(LEASE * 2 + HOLD)?;
-            ensure!(seen.steers == only(main), "{seen:?}");
+            watch.stay(LEASE * 2)?;
+            let seen = answers_only(watch, only(main))?;
             ensure!(
                 seen.changes.iter().all(|(_, steers)| *steers == only(main)) || !watch.is_calm(),
                 "the main was none for a while: {:?}",
@@ -176,8 +176,7 @@ fn follow(watch: &Watch, main: u16, expected: Expected, begin: Instant) -> Resul
         }
         Expected::StandBy => {
             let after = taken_over(watch, only(other(main)), begin)?;
-            let seen = watch.stay(HOLD)?;
-            ensure!(seen.steers == only(other(main)), "{seen:?}");
+            answers_only(watch, only(other(main)))?;
             Ok(after)
         }
         Expected::Nobody => {
@@ -186,8 +185,8 @@ fn follow(watch: &Watch, main: u16, expected: Expected, begin: Instant) -> Resul
                 after <= STEP_DOWN || !watch.is_calm(),
                 "the main stepped down after {after:?}"
             );
-            let seen = watch.stay(LEASE * 2 + HOLD)?;
-            ensure!(seen.steers == [false; 2], "{seen:?}");
+            watch.stay(LEASE * 2)?;
+            answers_only(watch, [false; 2])?;
             Ok(after)
         }
         Expected::Deposed => {
@@ -202,9 +201,27 @@ fn follow(watch: &Watch, main: u16, expected: Expected, begin: Instant) -> Resul
                 after <= STEP_DOWN || !watch.is_calm(),
                 "the main stepped down after {after:?}"
             );
-            taken_over(watch, only(other(main)), begin)
+            let after = taken_over(watch, only(other(main)), begin)?;
+            answers_only(watch, only(other(main)))?;
+            Ok(after)
         }
     }
+}
+
+/// For a while, these and no others steer, and answer whoever asks for the VIPs.
+fn answers_only(watch: &Watch, steers: [bool; 2]) -> Result<Seen> {
+    let before = watch.look()?.answers;
+    let seen = watch.stay(HOLD)?;
+    ensure!(seen.steers == steers, "{seen:?}");
+    for ((steers, before), now) in steers.iter().zip(before).zip(seen.answers) {
+        let is_asked = |(before, now): (u32, u32)| now > before;
+        let mut answers = before.into_iter().zip(now).map(is_asked);
+        ensure!(
+            answers.all(|has| has == *steers),
+            "{before:?} answers became {now:?}: {seen:?}"
+        );
+    }
+    Ok(seen)
 }
 
 fn taken_over(watch: &Watch, steers: [bool; 2], begin: Instant) -> Result<Duration> {
