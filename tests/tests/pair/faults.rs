@@ -10,6 +10,7 @@
 //! | [`cables`] | what of cables that are pulled or moved? |
 //! | [`restarts`] | what of daemons that are killed and started again? |
 //! | [`forgeries`] | what of control datagrams and links that are not genuine? |
+//! | [`victims`] | who is lied to, and what do they say of it? |
 //! | [`configuration`] | what of a stand-by with an older configuration? |
 //! | [`alarms`] | what of a network that loses and delays? |
 //! | [`weather`] | how is a cable made to? |
@@ -25,5 +26,6 @@ mod half_dead;
 mod partitions;
 mod questions;
 mod restarts;
+mod victims;
 mod watch;
 mod weather;
