@@ -1,7 +1,8 @@
 //! A million periods without a false alarm.
 
+use super::machine::Setting;
 use super::network::{FAIR, ROUGH};
-use super::world::{Note, Setting, World, ms};
+use super::world::{Note, World, ms};
 use crate::failover::controller::Event;
 use std::time::Duration;
 
