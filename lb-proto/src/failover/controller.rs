@@ -430,12 +430,12 @@ impl Controller {
         }
     }
 
-    /// Somebody was heard of who reigns in this term, by a path that proves less than
-    /// [`Controller::receive`] asks for. A main has the nodes grant it a higher one: if there is such
-    /// a main, they do not.
+    /// A term was heard of, by a path that proves less than [`Controller::receive`] asks for. A main
+    /// goes on above it, as when a stand-by speaks of one: if somebody reigns in it, the nodes do not
+    /// let it.
     pub fn outbid(&mut self, now: Duration, term: Term) {
         self.check_reign(now);
-        if self.reigns(now).is_some_and(|own| own < term) {
+        if self.reigns(now).is_some() {
             self.highest = self.highest.max(term);
             self.heard_of(now, term);
         }
