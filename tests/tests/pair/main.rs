@@ -1,4 +1,9 @@
 //! Two controllers: one steers, the other takes over when the first is lost.
 
+mod calls;
+mod cold;
+mod commands;
+mod returns;
+mod scene;
 mod service;
 mod takeover;
