@@ -250,8 +250,9 @@ pub(crate) fn decided(report: &serde_json::Value) -> Result<Duration> {
         anyhow::bail!("no steps: {report:#}");
     };
     println!(
-        "silence {silence} ms, query {query} ms, leases {leases} ms, activation {} ms; dialogs steered \
+        "{}: silence {silence} ms, query {query} ms, leases {leases} ms, activation {} ms; dialogs steered \
          after {} ms, call state complete after {} ms, {} pins",
+        switch["reason"],
         switch["activation_ms"],
         report["rebuild"]["gathered_ms"],
         report["rebuild"]["complete_ms"],
