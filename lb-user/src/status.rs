@@ -42,7 +42,7 @@ use crate::pair::Control;
 use crate::plan::is_candidate;
 use crate::plane::clock::Clock;
 use crate::plane::{AccessError, Maps};
-pub use away::pin_away;
+pub use away::{end_away, pin_away};
 pub use counts::{Reported, StatusCounts};
 use discoverer::Discoverer;
 use discovery::Reserved;

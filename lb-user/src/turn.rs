@@ -16,12 +16,16 @@ use lb_common::maps::Turnout;
 use crate::plane::{AccessError, Maps};
 
 /// From now on this data plane steers, in the reign of `term`. New calls are served at once; what is part
-/// of a dialog is not steered before [`end_gathering`], unless the dialog has a pin or began since.
+/// of a dialog is not steered before [`end_gathering`], unless the dialog has a pin or began since. One that
+/// steered already, because only its controller was away, has all pins, and goes on with dialogs too.
 ///
 /// # Errors
 /// [`AccessError`].
 pub fn activate(maps: &Maps, term: u64) -> Result<(), AccessError> {
-    let word = maps.turnout()?.word & !Turnout::PASSIVE | Turnout::GATHERING;
+    let turnout = maps.turnout()?;
+    let steered = turnout.is_active(maps.plane_status()?.term_heard);
+    let gathering = if steered { 0 } else { Turnout::GATHERING };
+    let word = turnout.word & !Turnout::PASSIVE | gathering;
     maps.set_turnout(Turnout { word, term })
 }
 

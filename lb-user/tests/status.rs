@@ -22,7 +22,7 @@ use lb_user::config::Config;
 use lb_user::plan::CANDIDATE;
 use lb_user::plane::clock::Clock;
 use lb_user::plane::{LoadOptions, Maps, Plane};
-use lb_user::status::{Learnt, Reported, Roster, StatusCounts, StatusTask, pin_away};
+use lb_user::status::{Learnt, Reported, Roster, StatusCounts, StatusTask, end_away, pin_away};
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -522,6 +522,20 @@ fn pins_are_made_moved_and_renewed() {
         assert_eq!((moved.node, moved.flags), (node, Pin::BY_CONTROLLER));
     }
     assert_eq!((maps.pin_count(), maps.pin_hint(call.key())), (1, 1));
+    // Answered, as its node says; then over, but not with a node that does not have it.
+    pin_away(maps, 31, call, 1, true).expect("no error");
+    assert_eq!(
+        pin().expect("a pin").flags,
+        Pin::BY_CONTROLLER | Pin::CONFIRMED
+    );
+    end_away(maps, 35, call, 2).expect("no error");
+    assert_eq!(pin().expect("a pin").flags & Pin::ENDED, 0);
+    end_away(maps, 36, call, 1).expect("no error");
+    let ended = pin().expect("a pin");
+    assert_eq!(
+        (ended.flags & Pin::ENDED, ended.last_seen),
+        (Pin::ENDED, 36)
+    );
     let other = pin_away(maps, 40, call_at(1, 500), 2, false).expect("no error");
     assert_eq!(other, Some(Verdict::Full));
     assert_eq!(maps.pin_count(), 1);

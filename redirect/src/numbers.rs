@@ -147,6 +147,15 @@ fn render_witness(page: &mut Page, witness: &WitnessReport) {
     for (what, count) in &witness.asked {
         asked.sample(&[("what", what)], count);
     }
+    let mut links = page.family(
+        "pointsman_redirect_links_ended_total",
+        Counter,
+        "Links with controllers, and attempts at them, that ended, by why.",
+    );
+    let ended = |what: &str| !["made", "open"].contains(&what);
+    for (why, count) in witness.links.iter().filter(|(what, _)| ended(what)) {
+        links.sample(&[("reason", why)], count);
+    }
 }
 
 fn render_redirect(page: &mut Page, redirect: &Redirect) {

@@ -42,6 +42,8 @@ pub(crate) struct WitnessReport {
     pub refused: BTreeMap<String, u64>,
     /// What was asked over links, by what became of it.
     pub asked: BTreeMap<String, u64>,
+    /// Links, and what became of attempts at them, by reason.
+    pub links: BTreeMap<String, u64>,
 }
 
 impl WitnessReport {

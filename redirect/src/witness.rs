@@ -70,6 +70,7 @@ pub(crate) struct Witnessing {
     controllers: BTreeMap<ControllerId, SocketAddr>,
     members: Members,
     keys: watch::Sender<KeyRing>,
+    endpoint: Endpoint,
     listener: Listener,
     /// Held, so that the listener may look at it.
     _roster: watch::Sender<Roster>,
@@ -129,6 +130,7 @@ impl Witnessing {
             controllers,
             members,
             keys,
+            endpoint,
             listener,
             _roster: roster,
             links: BTreeMap::new(),
@@ -225,6 +227,8 @@ impl Witnessing {
             ("malformed", asked.malformed),
         ];
         let refusals = view.refusals.iter();
+        let counts = self.endpoint.counts();
+        let made = [("made", counts.made()), ("open", counts.open())];
         WitnessReport {
             main: view.accepted.map(|(_, main)| main.get().into()),
             term: view.accepted.map(|(term, _)| term.0),
@@ -237,6 +241,7 @@ impl Witnessing {
                 .map(|(why, count)| named((why.name(), count)))
                 .collect(),
             asked: asked.into_iter().map(named).collect(),
+            links: counts.reasons().chain(made).map(named).collect(),
         }
     }
 

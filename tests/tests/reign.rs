@@ -223,6 +223,7 @@ fn an_lb_without_a_stand_by_gives_way_to_nobody() -> Result<()> {
 fn while_calls_are_gathered_new_ones_are_served_and_no_dialog_goes_astray() -> Result<()> {
     let lb = Lb::new()?;
     let maps = lb.0.plane.maps();
+    turn::deactivate(maps)?;
     turn::activate(maps, 1)?;
     for what in ["re-INVITE", "ACK", "BYE", "CANCEL", "200"] {
         ensure!(lb.sip(what, "unknown")? == Reason::Gathering, "{what}");
@@ -251,5 +252,8 @@ fn while_calls_are_gathered_new_ones_are_served_and_no_dialog_goes_astray() -> R
     for what in ["re-INVITE", "ACK", "BYE"] {
         ensure!(lb.sip(what, "unknown")? == Reason::Home, "{what}");
     }
+    // Only the controller was away: nothing is forgotten.
+    turn::activate(maps, 2)?;
+    ensure!(lb.sip("BYE", "unknown")? == Reason::Home);
     Ok(())
 }

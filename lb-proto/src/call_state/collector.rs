@@ -24,6 +24,7 @@
 mod node;
 mod output;
 mod pace;
+mod schedule;
 
 use super::CallKey;
 use super::database::{Completeness, Database, Told};
@@ -44,6 +45,7 @@ struct Reign {
     began: Duration,
     /// When the last node was complete.
     latest: Duration,
+    has_keys: bool,
     is_complete: bool,
 }
 
@@ -93,6 +95,7 @@ impl Collector {
             mode,
             began: now,
             latest: now,
+            has_keys: false,
             is_complete: false,
         });
         for (id, node) in &mut self.nodes {
@@ -114,15 +117,6 @@ impl Collector {
                 greet(&self.settings, *id, term, out);
             }
         }
-    }
-
-    /// Nodes that may have calls of which not even the keys have come: not those that are unreachable.
-    pub fn awaits_keys(&self) -> usize {
-        let nodes = self.nodes.iter().filter(|(id, node)| {
-            let is_before = matches!(node.step, Step::Reset | Step::Keys);
-            is_before && self.database.completeness(**id) == Some(Completeness::Rebuilding)
-        });
-        nodes.count()
     }
 
     /// It reigns no more: nobody is asked, and the database is empty.
@@ -350,6 +344,7 @@ impl Collector {
                 out.push(Output::Ended { call, node: id });
             }
         }
+        node.has_told_keys |= matches!(asked.question, Question::Reset | Question::Keys);
         match asked.question {
             Question::Reset => {
                 if asked.left > 0 {
@@ -408,73 +403,6 @@ impl Collector {
                 reign.latest = now;
             }
         }
-    }
-
-    /// Asks whom it is time to ask.
-    fn schedule(&mut self, now: Duration, out: &mut Vec<Output>) {
-        let Some(reign) = self.reign else {
-            return;
-        };
-        let pace = self.settings.pace;
-        let mut waiting = Vec::new();
-        let mut at_once = 0;
-        for (id, node) in &mut self.nodes {
-            node.is_waiting = false;
-            at_once += usize::from(node.is_sending_records(now, &pace));
-            if !node.is_due(now) {
-                continue;
-            }
-            match node.step {
-                Step::Reset | Step::Keys => {
-                    self.counts.asked += 1;
-                    let message = node.ask(now, &pace, &reign);
-                    out.push(Output::Request { node: *id, message });
-                }
-                Step::Page(_) | Step::Named => {
-                    let (awaited, emergencies) = self.database.awaited(*id);
-                    waiting.push((emergencies > 0, awaited, std::cmp::Reverse(*id)));
-                }
-            }
-        }
-        waiting.sort_unstable_by(|a, b| b.cmp(a));
-        for (_, _, std::cmp::Reverse(id)) in waiting {
-            let Some(node) = self.nodes.get_mut(&id) else {
-                continue;
-            };
-            if at_once >= pace.most_at_once {
-                node.is_waiting = true;
-                continue;
-            }
-            at_once += 1;
-            self.counts.asked += 1;
-            let message = node.ask(now, &pace, &reign);
-            out.push(Output::Request { node: id, message });
-        }
-        self.say_if_complete(out);
-    }
-
-    fn say_if_complete(&mut self, out: &mut Vec<Output>) {
-        let Some(reign) = self.reign.as_mut().filter(|reign| !reign.is_complete) else {
-            return;
-        };
-        let (mut nodes, mut unreachable, mut calls) = (0, 0, 0);
-        for id in self.nodes.keys() {
-            match self.database.completeness(*id) {
-                Some(Completeness::Ok) => {
-                    nodes += 1;
-                    calls += self.database.calls_of(*id);
-                }
-                Some(Completeness::Unreachable) => unreachable += 1,
-                Some(Completeness::Rebuilding) | None => return,
-            }
-        }
-        reign.is_complete = true;
-        out.push(Output::Complete {
-            nodes,
-            unreachable,
-            calls,
-            took: reign.latest.saturating_sub(reign.began),
-        });
     }
 }
 

@@ -421,6 +421,17 @@ impl Controller {
         }
     }
 
+    /// Somebody was heard of who reigns in this term, by a path that proves less than
+    /// [`Controller::receive`] asks for. A main has the nodes grant it a higher one: if there is such
+    /// a main, they do not.
+    pub fn outbid(&mut self, now: Duration, term: Term) {
+        self.check_reign(now);
+        if self.reigns(now).is_some_and(|own| own < term) {
+            self.highest = self.highest.max(term);
+            self.heard_of(now, term);
+        }
+    }
+
     /// Looks at the time. Empty the socket first.
     pub fn handle_timeout(&mut self, now: Duration) {
         self.check_reign(now);

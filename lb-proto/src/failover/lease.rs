@@ -92,18 +92,25 @@ impl Book {
         })
     }
 
+    /// What the disk must say before this is granted. It names the longest lease that the holder may
+    /// count on, or a node that starts again would not wait for it.
+    pub(super) fn to_keep(&self, now: Duration, wanted: Grant) -> Grant {
+        let running = self
+            .running(now)
+            .filter(|last| last.holder == wanted.holder);
+        let lease = running.map_or(wanted.lease, |last| last.lease.max(wanted.lease));
+        Grant { lease, ..wanted }
+    }
+
     /// Grants or renews a lease, or says why not. What is granted must be on the disk before anybody
-    /// is told.
+    /// is told: see [`Book::to_keep`].
     pub(super) fn grant(&mut self, now: Duration, wanted: Grant) -> Result<(), Refused> {
         self.check(now, wanted)?;
-        let lease = match self.last {
-            Some(last) if self.is_renewal(wanted) => last.lease.max(wanted.lease),
-            _ => wanted.lease,
-        };
+        let kept = self.to_keep(now, wanted);
         // What runs is the same holder's, and it may count on it.
         let until = now + span(wanted.lease);
         self.until = self.until(now).map_or(until, |running| running.max(until));
-        self.last = Some(Grant { lease, ..wanted });
+        self.last = Some(kept);
         self.is_released = false;
         Ok(())
     }

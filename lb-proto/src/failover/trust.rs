@@ -378,3 +378,6 @@ pub(super) struct Marks {
     pub(super) reigns: bool,
     pub(super) is_urgent: bool,
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,7 +66,8 @@ pub enum Output {
         /// The datagram.
         bytes: Bytes,
     },
-    /// Keep this on the disk, synced, then call [`Witness::persisted`] with its term.
+    /// Keep this on the disk, synced, in place of what was there, in the order in which these come;
+    /// then call [`Witness::persisted`] with its term.
     Persist(Grant),
     /// To be logged, counted or acted upon.
     Event(Event),
@@ -393,6 +394,10 @@ impl Witness {
             return Ok(());
         }
         self.book.check(now, wanted)?;
+        let wish = Wish {
+            grant: self.book.to_keep(now, wanted),
+            ..wish
+        };
         let pending = self.pending.map(|pending| pending.grant);
         if pending.is_some_and(|pending| {
             wanted.term < pending.term
@@ -401,8 +406,8 @@ impl Witness {
             return Err(Refused::LowerTerm);
         }
         self.pending = Some(wish);
-        if pending != Some(wanted) {
-            self.outputs.push_back(Output::Persist(wanted));
+        if pending != Some(wish.grant) {
+            self.outputs.push_back(Output::Persist(wish.grant));
         }
         Ok(())
     }
@@ -435,6 +440,8 @@ impl Witness {
         let is_new = self.told.is_none_or(|told| told.term != grant.term);
         if is_new {
             self.told = Some(grant);
+            // Without a main it need not have looked at the time.
+            self.pulse = Pulse::new(now);
             self.event(Event::Accepted {
                 controller: grant.holder,
                 term: grant.term,

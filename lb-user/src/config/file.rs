@@ -112,6 +112,8 @@ pub(super) struct Pair {
     pub(super) vip: Option<VipMode>,
     pub(super) vip_interface: Option<Spanned<String>>,
     pub(super) version: Option<Spanned<i64>>,
+    #[serde(default)]
+    pub(super) serve_outdated: bool,
     pub(super) admin: Option<Spanned<PathBuf>>,
 }
 

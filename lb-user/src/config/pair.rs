@@ -33,6 +33,8 @@ pub struct Pair {
     pub takeover: Takeover,
     /// The version of what both have to agree on: VIPs, nodes, table, pins.
     pub version: u64,
+    /// Whether it takes over with an older version than the other has.
+    pub serve_outdated: bool,
     /// The admin socket.
     pub admin: PathBuf,
 }

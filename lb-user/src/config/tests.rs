@@ -422,6 +422,7 @@ fn a_pair_has_its_defaults() {
         switchback: Switchback::Stay,
         takeover: Takeover::Address("eth0".to_owned()),
         version: 1,
+        serve_outdated: false,
         admin: "/run/pointsman/controller.sock".into(),
     };
     assert_eq!(pair, expected);

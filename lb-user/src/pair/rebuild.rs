@@ -15,9 +15,10 @@ use lb_proto::call_state::database::Database;
 use lb_proto::pin_report::wire::Verdict;
 
 use super::links::{Arrival, Links, News};
+use crate::plane::AccessError;
 use crate::plane::Maps;
 use crate::plane::clock::Clock;
-use crate::status::pin_away;
+use crate::status::{end_away, pin_away};
 use crate::turn;
 
 /// How long dialogs are not steered, at most, while it is not known where calls live. Half of SIP's shortest
@@ -171,9 +172,8 @@ impl Rebuild {
         let Some(began) = self.gathering_since() else {
             return;
         };
-        let has_all = self.collector.awaits_keys() == 0;
-        if has_all || now >= began + GATHERING {
-            self.end_gathering(now, !has_all);
+        if now >= began + GATHERING {
+            self.end_gathering(now, true);
         }
     }
 
@@ -189,8 +189,12 @@ impl Rebuild {
                 node,
                 confirmed,
             } => self.pin(call, node, confirmed),
-            // Its pin is marked by the BYE, and goes in its time.
-            Output::Ended { .. } => {}
+            Output::Ended { call, node } => {
+                if let Err(error) = end_away(&self.maps, self.clock.now(), call, node) {
+                    complain(node, &error);
+                }
+            }
+            Output::KeysComplete { .. } => self.end_gathering(now, false),
             Output::NodeComplete { node, calls, took } => {
                 tracing::info!(node, calls, ?took, "all calls of a node are known");
             }
@@ -223,15 +227,15 @@ impl Rebuild {
             Ok(Some(Verdict::Full)) => reign.progress.full += 1,
             // Said again with the next refresh.
             Ok(None) => {}
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(node, error, "cannot pin a call");
-            }
+            Err(error) => complain(node, &error),
         }
     }
 
     fn end_gathering(&mut self, now: Duration, cut_short: bool) {
-        let Some(reign) = &mut self.reign else { return };
+        let reign = self.reign.as_mut();
+        let Some(reign) = reign.filter(|reign| reign.progress.gathered.is_none()) else {
+            return;
+        };
         let after = now.saturating_sub(reign.began);
         reign.progress.gathered = Some(after);
         reign.progress.cut_short = cut_short;
@@ -252,4 +256,9 @@ impl Rebuild {
             );
         }
     }
+}
+
+fn complain(node: u16, error: &AccessError) {
+    let error = error as &dyn std::error::Error;
+    tracing::error!(node, error, "cannot write the pin of a call");
 }

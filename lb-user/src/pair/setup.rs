@@ -37,7 +37,7 @@ pub(super) fn machine(
         },
         switchback_after: SWITCHBACK_AFTER,
         version: pair.version,
-        force: false,
+        force: pair.serve_outdated,
     })
 }
 

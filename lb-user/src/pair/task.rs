@@ -16,7 +16,7 @@ use lb_proto::call::Call as CallName;
 use lb_proto::call_state::State;
 use lb_proto::call_state::collector::{self, Collector, Mode, Pace};
 use lb_proto::call_state::database::{Completeness, Cursor, Filter, Standing};
-use lb_proto::failover::controller::{Controller, Event, Output, Setup};
+use lb_proto::failover::controller::{Controller, Event, GaveUp, Output, Setup};
 use lb_proto::failover::wire::{self, Report, Role, Status};
 use lb_proto::failover::{NodeId, Party, Term};
 use lb_proto::keys::KeyRing;
@@ -46,6 +46,8 @@ const WAITING: usize = 1_024;
 const QUESTIONS: usize = 8;
 /// Calls in one answer, at most.
 const PAGE: usize = 500;
+/// Longer than a keep-alive takes from the program to this task, so that a true one has been heard.
+const OUTBID_AFTER: Duration = Duration::from_millis(20);
 /// How often what keep-alives and metrics say is looked up.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -80,6 +82,8 @@ pub(crate) struct PairTask {
     /// Whether the data plane and the VIPs may be here; `false` when both are known not to be.
     may_be_here: bool,
     activation: Option<Duration>,
+    /// Since when the program has given way to a later term, although this controller is the main.
+    superseded: Option<Instant>,
     maps: Arc<Maps>,
     clock: Arc<Clock>,
     origin: Instant,
@@ -160,6 +164,7 @@ impl PairTask {
             mover,
             may_be_here: true,
             activation: None,
+            superseded: None,
             maps,
             clock,
             origin,
@@ -209,6 +214,7 @@ impl PairTask {
                 self.hear(&control);
             }
             self.machine.handle_timeout(self.now());
+            self.outbid();
             self.rebuild.on_timeout(self.now());
             self.carry_out();
             if Instant::now() >= self.look_at {
@@ -257,6 +263,27 @@ impl PairTask {
         let (now, from) = (self.now(), control.from);
         if let Err(refusal) = self.machine.receive(now, from, &control.bytes) {
             tracing::debug!(%from, %refusal, "refused a control datagram");
+        }
+    }
+
+    /// The program gives way to whoever has the key and names a later term. A main that is not deposed by
+    /// that goes on above it: nobody reigns in that term, or the nodes say who does.
+    fn outbid(&mut self) {
+        let now = Instant::now();
+        let heard = || -> Result<_, AccessError> {
+            let heard = self.maps.plane_status()?.term_heard;
+            Ok((heard > self.maps.turnout()?.term).then_some(Term(heard)))
+        };
+        // What cannot be read now is read in the next turn.
+        let is_main = self.machine.role() == Role::Main;
+        let Some(heard) = is_main.then(heard).and_then(|heard| heard.ok().flatten()) else {
+            self.superseded = None;
+            return;
+        };
+        if now.duration_since(*self.superseded.get_or_insert(now)) >= OUTBID_AFTER {
+            self.superseded = None;
+            tracing::warn!(%heard, "a later term was heard of, but this controller is the main");
+            self.machine.outbid(self.now(), heard);
         }
     }
 
@@ -385,8 +412,12 @@ impl PairTask {
             }
             Event::Granted { node, after } => tracing::debug!(%node, ?after, "granted its lease"),
             Event::GaveUp { term, why, after } => {
-                let why = why.name();
-                tracing::info!(%term, why, ?after, "the candidacy is over");
+                tracing::info!(%term, why = why.name(), ?after, "the candidacy is over");
+                // A data plane that was found at work, by a controller that is alive and cannot be
+                // main: another may be.
+                if matches!(why, GaveUp::NodesHearMain | GaveUp::OutOfTime) {
+                    self.give_way();
+                }
             }
             Event::OlderConfiguration { own, newer, of } => tracing::error!(
                 own,

@@ -64,6 +64,24 @@ pub fn pin_away(
     Ok(None)
 }
 
+/// Says of a call's pin to `node` that the call has ended there: a BYE that the callee's side sends goes past
+/// the LB. It is kept for as long as one whose BYE has passed. Nothing, if the call is pinned elsewhere.
+///
+/// # Errors
+/// [`AccessError`] when a map cannot be read or written.
+pub fn end_away(maps: &Maps, now: u64, call: Call, node: u16) -> Result<(), AccessError> {
+    let Some(pin) = maps.pin(call.key())?.filter(|pin| pin.node == node) else {
+        return Ok(());
+    };
+    let ended = Pin {
+        flags: pin.flags | Pin::ENDED,
+        last_seen: now,
+        ..pin
+    };
+    // One that has just expired stays so.
+    maps.update_pin(call.key(), ended).map(drop)
+}
+
 /// Whether messages of a call without a pin go to the node, whatever their kind. While the tables are
 /// changing, what is within a dialog goes by the old one.
 fn is_home(maps: &Maps, key: u64, node: u16) -> Result<bool, AccessError> {

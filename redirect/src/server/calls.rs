@@ -6,6 +6,7 @@ use super::keyed::KeyedMap;
 use super::{Hop, Way};
 use bytes::Bytes;
 use lb_proto::call::Call;
+use lb_sip::dialog::table::DialogId;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub(crate) const MOST_KEPT: usize = 64 << 20;
 /// An INVITE that went on and has no final response.
 #[derive(Debug)]
 pub(crate) struct Invite {
+    /// The dialog that it began. Its forks came later, and what it came in the place of came before.
+    pub began: DialogId,
     pub transaction: Transaction,
     /// Where it went.
     pub to: Hop,
@@ -149,6 +152,15 @@ impl Calls {
         let invite = self.entries.get_mut(&call)?.invite.take()?;
         self.kept -= invite.bytes.len();
         Some(*invite)
+    }
+
+    /// The same, if a dialog is one that it began.
+    pub(crate) fn take_invite_of(&mut self, call: Call, dialog: DialogId) -> Option<Invite> {
+        let invite = self.entries.get(&call)?.invite.as_ref()?;
+        if invite.began > dialog {
+            return None;
+        }
+        self.take_invite(call)
     }
 
     /// All of them.

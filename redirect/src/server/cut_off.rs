@@ -40,8 +40,8 @@ use std::time::Duration;
 
 /// What the caller is told.
 const STATUS: u16 = 480;
-/// How many there may be at a time: two minutes of a reset's pace would have more, but each is over
-/// after a minute at the latest. A reset waits while it is full.
+/// How many there may be at a time: half a minute's, at the pace of a reset; each is over after a minute
+/// at the latest, and nearly all after an instant. While it is full, a reset waits.
 const CAPACITY: usize = 65_536;
 /// Forks of one INVITE that may accept it all the same. The copies of a further one's 2xx are not
 /// answered, and it gives up by itself (§13.3.1.4).

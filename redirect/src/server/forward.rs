@@ -168,10 +168,11 @@ impl Server {
 
     /// Keeps an INVITE that began a dialog and goes on now, so that it can be refused yet.
     fn keep_invite(&mut self, received: Received, observed: Observed, output: &Output) {
-        let (Observed::Began(_), Output::Send { to, bytes }) = (observed, output) else {
+        let (Observed::Began(began), Output::Send { to, bytes }) = (observed, output) else {
             return;
         };
         let invite = Invite {
+            began,
             transaction: received.transaction,
             to: *to,
             bytes: bytes.clone(),

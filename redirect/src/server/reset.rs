@@ -104,7 +104,7 @@ impl Server {
         let is_ended = match state {
             State::Ended => return false,
             State::Confirmed | State::Held => self.hang_up(now, id, out),
-            State::Early => match self.calls.take_invite(call) {
+            State::Early => match self.calls.take_invite_of(call, id) {
                 Some(invite) => self.cut_off(now, call, invite, out),
                 None => false,
             },

@@ -3,6 +3,7 @@
 mod calls;
 mod cold;
 mod commands;
+mod faults;
 mod returns;
 mod scene;
 mod service;

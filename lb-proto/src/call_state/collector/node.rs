@@ -115,6 +115,8 @@ pub(super) struct Node {
     pub began: Duration,
     /// It would be asked for records if not so many others were.
     pub is_waiting: bool,
+    /// It has told all its keys in this reign.
+    pub has_told_keys: bool,
     /// Calls to be asked for by name, the first at the end.
     pub named: Vec<Call>,
     /// It has reset all its calls in this reign.
@@ -138,6 +140,7 @@ impl Node {
             not_before: now,
             began: now,
             is_waiting: false,
+            has_told_keys: false,
             named: Vec::new(),
             is_reset: false,
             well: now,
@@ -149,7 +152,7 @@ impl Node {
 
     /// A reign begins.
     pub(super) fn begin(&mut self, now: Duration, mode: Mode) {
-        (self.began, self.is_reset) = (now, false);
+        (self.began, self.is_reset, self.has_told_keys) = (now, false, false);
         self.link_or_not(now, mode);
     }
 

@@ -30,6 +30,14 @@ pub enum Output {
         /// Where it lived.
         node: u16,
     },
+    /// Every node has told its keys, or is unreachable: all pins are known that can be. Said once in a
+    /// reign, and in a cold one when every node has begun its reset.
+    KeysComplete {
+        /// Nodes that have told them.
+        nodes: usize,
+        /// Since the rebuild began.
+        took: Duration,
+    },
     /// All calls of a node are known.
     NodeComplete {
         /// The node.

@@ -34,6 +34,14 @@ fn ten_thousand_calls_on_fifty_nodes_within_a_second() {
     let pins: Vec<Duration> = pins.collect();
     assert_eq!(pins.len(), 10_000);
     assert!(pins.iter().all(|at| *at <= millis(40)), "keys come first");
+    let keys: Vec<&Output> = scene
+        .said
+        .iter()
+        .map(|(_, output)| output)
+        .filter(|output| matches!(output, Output::KeysComplete { .. }))
+        .collect();
+    let took = pins.into_iter().max().unwrap_or_default();
+    assert_eq!(keys, [&Output::KeysComplete { nodes: 50, took }]);
 }
 
 /// How a node may be dead.
@@ -110,23 +118,28 @@ fn dead_nodes_delay_the_others_by_nothing() {
 
 #[test]
 fn a_silent_node_gives_its_place_to_others() {
-    let pace = Pace {
-        most_at_once: 1,
-        ..Pace::DEFAULT
-    };
-    let mut scene = Scene::new(3, pace, SEED);
-    scene.fill(|node| u64::from(node) * 10, &mut Random::new(SEED));
-    // Its greeting and its keys, and then nothing: it is the largest, and the first to be asked.
-    scene.node(3).dies_after = Some(2);
-    scene.begin(Mode::Hot);
-    let from = scene.now;
-    scene.link_all();
-    scene.pass(millis(2_000));
-    scene.is_exact(1..=2);
-    let completions = scene.completions(from);
-    assert!(completions[&1] <= pace.apart + pace.lend_after + millis(4 * 20));
-    let database = scene.collector.database();
-    assert_eq!(database.completeness(3), Some(Completeness::Unreachable));
+    // The longer is not borne: by then the node is asked anew.
+    for lend_after in [Pace::DEFAULT.lend_after, Duration::from_secs(3)] {
+        let pace = Pace {
+            most_at_once: 1,
+            lend_after,
+            ..Pace::DEFAULT
+        };
+        let mut scene = Scene::new(3, pace, SEED);
+        scene.fill(|node| u64::from(node) * 10, &mut Random::new(SEED));
+        // Its greeting and its keys, and then nothing: it is the largest, and the first to be asked.
+        scene.node(3).dies_after = Some(2);
+        scene.begin(Mode::Hot);
+        let from = scene.now;
+        scene.link_all();
+        scene.pass(millis(2_000));
+        scene.is_exact(1..=2);
+        let completions = scene.completions(from);
+        let longest = pace.apart + lend_after.min(pace.patience) + millis(4 * 20);
+        assert!(completions[&1] <= longest, "{completions:?}");
+        let database = scene.collector.database();
+        assert_eq!(database.completeness(3), Some(Completeness::Unreachable));
+    }
 }
 
 #[test]

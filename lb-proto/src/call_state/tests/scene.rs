@@ -385,6 +385,7 @@ impl Scene {
                 assert!(!self.fixed.contains_key(&(*node, *call)), "{output:?}");
             }
             Output::Request { .. }
+            | Output::KeysComplete { .. }
             | Output::NodeComplete { .. }
             | Output::Unreachable { .. }
             | Output::Refused { .. }

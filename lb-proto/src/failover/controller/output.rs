@@ -14,7 +14,7 @@ pub enum Output {
         /// The datagram.
         bytes: Bytes,
     },
-    /// Keep this term on the disk, synced, then call
+    /// Keep this term on the disk, synced, in the order in which these come; then call
     /// [`persisted`](super::Controller::persisted) with it. Until then nobody is asked for leases.
     Persist {
         /// The term.

@@ -120,7 +120,7 @@ impl Controller {
         }
     }
 
-    fn keep_alive(&self, now: Duration, nonce: u64) -> KeepAlive {
+    pub(in crate::failover) fn keep_alive(&self, now: Duration, nonce: u64) -> KeepAlive {
         let timing = self.config.timing;
         let (at, wall) = self.wall;
         let wall = wall + now.saturating_sub(at);

@@ -54,13 +54,16 @@ impl Watcher {
         let Some(controller) = world.controller(from) else {
             return;
         };
-        let datagram = Datagram::read(bytes, &[KEY]).expect("what was just written");
-        if datagram.header.reigns {
+        // Most are looked at by their flags alone: verifying takes longer than all else.
+        if bytes[7] & 2 != 0 {
+            let datagram = Datagram::read(bytes, &[KEY]).expect("what was just written");
             let reigns = controller.reigns(world.local(from));
-            assert_eq!(
-                reigns,
-                Some(datagram.header.term),
-                "seed {seed}, {now:?}: host {from} sends {datagram:?}"
+            let term = datagram.header.term;
+            // It may have been written under the term before, in the same turn.
+            let is_good = reigns.is_some_and(|own| term <= own);
+            assert!(
+                is_good,
+                "seed {seed}, {now:?}: host {from}, which reigns in {reigns:?}, sends {datagram:?}"
             );
         }
     }

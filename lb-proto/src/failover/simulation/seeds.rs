@@ -97,7 +97,7 @@ impl World {
         let any = self.random.below(hosts) as usize;
         let controller = self.random.below(self.setting.controllers as u64) as usize;
         let lease = self.setting.timing.lease();
-        let what = self.random.below(20);
+        let what = self.random.below(23);
         match what {
             0 | 1 => self.toggle(controller),
             2 => self.toggle(any),
@@ -159,7 +159,20 @@ impl World {
                     self.reconfigure(controller);
                 }
             }
-            _ => self.flap(any),
+            19 => self.flap(any),
+            20 => self.restart(any),
+            21 => {
+                for node in self.nodes() {
+                    self.restart(node);
+                }
+            }
+            // Who is promised something, and those who promise it.
+            _ => {
+                self.restart(controller);
+                let node = self.setting.controllers as u64;
+                let node = (node + self.random.below(hosts - node)) as usize;
+                self.restart(node);
+            }
         }
         what
     }
@@ -170,6 +183,14 @@ impl World {
         } else {
             self.boot(host);
         }
+    }
+
+    /// Off, and on again at once.
+    fn restart(&mut self, host: usize) {
+        if self.is_alive(host) {
+            self.kill(host);
+        }
+        self.boot(host);
     }
 
     pub(super) fn random_time(&mut self, most: Duration) -> Duration {

@@ -95,8 +95,10 @@ pub(super) struct Host {
     clock: Clock,
     pub(super) machine: Option<Machine>,
     pub(super) disk: Disk,
-    /// On its way to the disk.
-    writing: Option<Written>,
+    /// On its way to the disk, which writes one after the other.
+    writing: VecDeque<Written>,
+    /// When the disk will have written all of it.
+    disk_busy_until: Duration,
     epoch: u32,
     /// Until when it does not run, or did not when it has not run since.
     frozen_until: Option<Duration>,
@@ -180,6 +182,10 @@ pub(super) struct World {
     /// Whether notes are printed, for the reader of a failed test.
     pub(super) is_told: bool,
     pub(super) notes: Vec<(Duration, usize, Note)>,
+    /// Whether what arrives is kept.
+    pub(super) records: bool,
+    /// Who sent it, who read it, and what.
+    pub(super) delivered: Vec<(usize, usize, Bytes)>,
     /// Datagrams carried, for the reader of a failed test.
     pub(super) carried: u64,
 }
@@ -195,7 +201,8 @@ impl World {
             clock: Clock::new(&mut random, setting.drifts),
             machine: None,
             disk: Disk::default(),
-            writing: None,
+            writing: VecDeque::new(),
+            disk_busy_until: Duration::ZERO,
             epoch: 0,
             frozen_until: None,
             inbox: VecDeque::new(),
@@ -218,6 +225,8 @@ impl World {
             takes_notes: false,
             is_told: false,
             notes: Vec::new(),
+            records: false,
+            delivered: Vec::new(),
             carried: 0,
         };
         for host in 0..world.hosts.len() {
@@ -238,7 +247,7 @@ impl World {
         NodeId::new((host - self.setting.controllers + 1) as u16).expect("few nodes")
     }
 
-    fn host_of(&self, party: Party) -> usize {
+    pub(super) fn host_of(&self, party: Party) -> usize {
         match party {
             Party::Controller(id) => usize::from(id.get()) - 1,
             Party::Node(id) => self.setting.controllers + usize::from(id.get()) - 1,
@@ -355,11 +364,12 @@ impl World {
 
     /// Ends a machine, at whatever it is. What was being written is on the disk, or not.
     pub(super) fn kill(&mut self, host: usize) {
-        let is_written = self.random.below(2) == 0;
         let one = &mut self.hosts[host];
         one.machine = None;
         one.active = None;
-        if let Some(written) = one.writing.take().filter(|_| is_written) {
+        one.disk_busy_until = Duration::ZERO;
+        let written = self.random.below(one.writing.len() as u64 + 1) as usize;
+        for written in one.writing.drain(..).take(written) {
             one.disk.write(written);
         }
     }
@@ -377,6 +387,19 @@ impl World {
         one.frozen_until = Some(until);
         one.wakes_at = until;
         self.queue.put(until, Event::Wake(host));
+    }
+
+    /// Has a machine read this at once, and carry out what comes of it.
+    pub(super) fn inject(&mut self, to: usize, from: IpAddr, bytes: &[u8]) -> Result<(), Refusal> {
+        let local = self.local(to);
+        let result = match &mut self.hosts[to].machine {
+            Some(Machine::Controller(controller)) => controller.receive(local, from, bytes),
+            Some(Machine::Witness(witness)) => witness.receive(local, from, bytes),
+            None => Ok(()),
+        };
+        self.drain(to);
+        self.schedule(to);
+        result
     }
 
     /// What waits in a machine's socket is lost.
@@ -428,7 +451,7 @@ impl World {
         if one.epoch != epoch || one.machine.is_none() {
             return;
         }
-        one.writing = None;
+        one.writing.pop_front();
         one.disk.write(written);
         let term = match written {
             Written::Term(term) => term,
@@ -448,6 +471,11 @@ impl World {
         one.frozen_until = None;
         let local = self.local(host);
         while let Some(item) = self.hosts[host].inbox.pop_front() {
+            if let Inbox::Datagram(from, bytes) = item
+                && self.records
+            {
+                self.delivered.push((from, host, bytes));
+            }
             let address = match item {
                 Inbox::Datagram(from, _) => self.address(from),
                 Inbox::Persisted(_) => self.address(host),
@@ -568,12 +596,11 @@ impl World {
 
     fn write(&mut self, host: usize, written: Written) {
         let delay = self.random.below(self.setting.disk.as_nanos() as u64 + 1);
-        let epoch = self.hosts[host].epoch;
-        self.hosts[host].writing = Some(written);
-        self.queue.put(
-            self.now + Duration::from_nanos(delay),
-            Event::Written(host, epoch, written),
-        );
+        let one = &mut self.hosts[host];
+        one.writing.push_back(written);
+        let at = one.disk_busy_until.max(self.now) + Duration::from_nanos(delay);
+        one.disk_busy_until = at;
+        self.queue.put(at, Event::Written(host, one.epoch, written));
     }
 
     fn send(&mut self, from: usize, to: usize, bytes: Bytes) {

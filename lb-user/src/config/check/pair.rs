@@ -76,6 +76,7 @@ impl Checker {
             switchback: pair.switchback,
             takeover,
             version: self.number(pair.version.as_ref(), 1, 1..=i64::MAX) as u64,
+            serve_outdated: pair.serve_outdated,
             admin: self.absolute(pair.admin, DEFAULT_ADMIN),
         })
     }

@@ -306,6 +306,41 @@ fn the_forks_of_a_call_end_together() {
 }
 
 #[test]
+fn an_attempt_that_comes_meanwhile_is_none_of_those_that_are_ended() {
+    let mut scene = Scene::new(1, 1_000);
+    // Enough others that ring, so that the first of them waits for its turn.
+    let old = ringing(&mut scene, "again");
+    for call in 0..HANG_UP_AT_ONCE {
+        ringing(&mut scene, &format!("c{call}"));
+    }
+    drop_all(&mut scene);
+    scene.take();
+    // Somebody else calls with the same Call-ID, as a spiral or a copy of the call would.
+    let other = invite("again")
+        .replace("tag=caller", "tag=other")
+        .replace("invagain", "other");
+    scene.by_vip(1, &other);
+    let invited = scene.one();
+    scene.answer(&invited, 180);
+    scene.take();
+    scene.pass(NEXT_HANG_UP);
+    assert!(
+        scene.take().is_empty(),
+        "the first INVITE is not known any more"
+    );
+    assert_eq!(
+        scene.count(1, Count::ResetUntold),
+        0,
+        "the call has another dialog"
+    );
+    scene.answer(&invited, 200);
+    assert_eq!(scene.one().status(), 200);
+    assert_eq!(scene.node(1).dialogs().confirmed, 1);
+    scene.answer(&old, 486);
+    assert_eq!(scene.one().status(), 486);
+}
+
+#[test]
 fn an_answer_that_waits_for_its_report_comes_before_the_end() {
     let mut scene = Scene::with(2, 1, |settings| settings.has_reporter = true);
     answered(&mut scene, 1, "first");

@@ -1,0 +1,25 @@
+//! What becomes of a pair when networks, machines and programs fail, or somebody lies.
+//!
+//! | module | question |
+//! |---|---|
+//! | [`begin`](mod@begin) | how does it begin? |
+//! | [`watch`] | who steers, who answers for the VIP, and what do the daemons say? |
+//! | [`questions`] | who asks for the VIP's link address, and who answers? |
+//! | [`partitions`] | is there ever more than one main, and is there one wherever there can be? |
+//! | [`half_dead`] | what of a machine that stands still, and goes on? |
+//! | [`cables`] | what of cables that are pulled or moved? |
+//! | [`restarts`] | what of daemons that are killed and started again? |
+//! | [`forgeries`] | what of control datagrams and links that are not genuine? |
+//! | [`configuration`] | what of a stand-by with an older configuration? |
+//! | [`announced`] | what where a routing daemon announces the VIP? |
+
+mod announced;
+mod begin;
+mod cables;
+mod configuration;
+mod forgeries;
+mod half_dead;
+mod partitions;
+mod questions;
+mod restarts;
+mod watch;

@@ -1,0 +1,108 @@
+//! A machine that stands still: its program in the kernel goes on, its daemon does not, and then does.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use pointsman_tests::daemons::Pair;
+use pointsman_tests::lab::{Signal, eventually};
+
+use super::begin::begin;
+use super::watch::{Watch, expect_a_call};
+use crate::service::lab;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+/// From the last keep-alive until nobody else steers: silence (60 ms), query (20 ms), and what is left of
+/// the nodes' leases (113 ms), and some time for the scheduler.
+const TAKEN_OVER: Duration = Duration::from_millis(400);
+
+#[test]
+fn a_main_that_stands_still_is_replaced_and_a_stand_by_that_stood_still_replaces_nobody()
+-> Result<()> {
+    let lab = lab()?;
+    let mut service = begin(&lab, Pair::default())?;
+    let watch = Watch::start(&service)?;
+    ensure!(
+        watch.wait_until_well(PATIENCE)? == 1,
+        "the first is the main"
+    );
+
+    // The stand-by's own two seconds.
+    watch.forget();
+    let before = watch.cluster(2);
+    service.controller(2).signal(Signal::Stop)?;
+    watch.stay(Duration::from_secs(2))?;
+    service.controller(2).signal(Signal::Continue)?;
+    let seen = watch.stay(Duration::from_secs(1))?;
+    ensure!(
+        seen.steers == [true, false] && seen.changes.len() == 1,
+        "{seen:?}"
+    );
+    let after = watch.cluster(2);
+    let candidacies = |report: &Option<serde_json::Value>| {
+        report
+            .as_ref()
+            .map(|report| report["counts"]["candidacies"].clone())
+    };
+    ensure!(candidacies(&before) == candidacies(&after), "{after:?}");
+    ensure!(
+        after.is_some_and(|after| after["counts"]["stalls"] != 0),
+        "no stall was seen"
+    );
+
+    // The main's daemon.
+    watch.forget();
+    let begin = Instant::now();
+    service.controller(1).signal(Signal::Stop)?;
+    let after = watch.expect([false, true], begin, PATIENCE)?;
+    eprintln!("taken over from a main that stands still after {after:?}");
+    ensure!(
+        after <= TAKEN_OVER || !watch.is_calm(),
+        "taken over after {after:?}"
+    );
+    expect_a_call(&lab, "still", PATIENCE)?;
+    watch.expect_hand_over()?;
+    // Its addresses are still there, but nobody hears of them.
+    watch.forget();
+    let (vip, port) = (lab.vip_v4().ip().to_string(), "eth0");
+    let addresses = lab
+        .balancer(1)
+        .namespace
+        .ip(&format!("address show dev {port}"))?;
+    ensure!(addresses.contains(&vip), "the VIP is gone: {addresses}");
+    let passive = service.daemons.reason_of(1, "passive")?;
+    let seen = watch.stay(Duration::from_millis(500))?;
+    ensure!(
+        seen.answers[0] == 0,
+        "the one that stands still answers for the VIP: {seen:?}"
+    );
+    ensure!(seen.answers[1] > 10, "the main does not: {seen:?}");
+    let now = service.daemons.reason_of(1, "passive")?;
+    ensure!(
+        now > passive,
+        "no question for the VIP was dropped: {passive}, {now}"
+    );
+    let superseded = service.daemons.reason_of(1, "superseded")?;
+    ensure!(superseded > 0, "the program has not heard the later term");
+
+    // It goes on.
+    service.controller(1).signal(Signal::Continue)?;
+    watch.wait_until_well(PATIENCE)?;
+    eventually("the old main to give its VIPs back", PATIENCE, || {
+        let addresses = lab
+            .balancer(1)
+            .namespace
+            .ip(&format!("address show dev {port}"))?;
+        Ok(!addresses.contains(&vip))
+    })?;
+    let seen = watch.expect_one_at_most()?;
+    ensure!(seen.steers == [false, true], "{seen:?}");
+    ensure!(
+        seen.changes.len() == 1,
+        "it steered again for a while: {:?}",
+        seen.changes
+    );
+    ensure!(seen.answers[0] == 0, "it answered for the VIP: {seen:?}");
+    let log = service.controller(1).log();
+    ensure!(log.contains("not the main any more"), "{log}");
+    Ok(())
+}
