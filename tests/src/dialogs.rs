@@ -8,9 +8,11 @@
 //! Whose header fields these are is read by own means, so that nothing here depends on the parser that is
 //! under test.
 
+mod bustle;
 mod callees;
 mod callers;
 mod text;
 
+pub use bustle::Bustle;
 pub use callees::{Callees, Fate};
 pub use callers::{Callers, Dialog, Phase};

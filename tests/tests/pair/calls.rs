@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use pointsman_tests::daemons::Pair;
+use pointsman_tests::dialogs::Bustle;
+use pointsman_tests::lab::realtime_ns;
 use pointsman_tests::stall;
 
-use crate::scene::{Bustle, Scene, decided, now_ns};
+use crate::scene::{Scene, decided};
 use crate::service::lab;
 
 /// Calls in progress.
@@ -46,7 +48,7 @@ fn no_call_is_lost(loss: Loss) -> Result<()> {
     let away = scene.away()?;
     ensure!(away >= AWAY, "{away} calls are away from home");
     let recorder = scene.record()?;
-    let lost_ns = now_ns();
+    let lost_ns = realtime_ns();
     lose(&mut scene, 1, loss)?;
     let stalled = scene.bustle(&Bustle {
         changes: (3_000, 1_000),
@@ -90,7 +92,7 @@ fn in_time(loss: Loss) -> Result<()> {
             _ => (2, 1),
         };
         let recorder = scene.record()?;
-        let lost_ns = now_ns();
+        let lost_ns = realtime_ns();
         lose(&mut scene, main, loss)?;
         let stalled = scene.bustle(&Bustle {
             changes: (200, 400),

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use pointsman_tests::daemons::Pair;
+use pointsman_tests::dialogs::Bustle;
+use pointsman_tests::lab::realtime_ns;
 
-use crate::scene::{Bustle, Scene, now_ns};
+use crate::scene::Scene;
 use crate::service::lab;
 
 const CALLS: usize = 2_000;
@@ -25,7 +27,7 @@ fn command(
     let (verb, rest) = words.split_first().expect("a verb");
     let mut command = scene.service.daemons.controller_command_of(on, verb);
     command.args(rest).stdout(Stdio::null());
-    let since = now_ns();
+    let since = realtime_ns();
     let mut child = command.spawn()?;
     scene.bustle(&Bustle {
         changes: (1_000, 1_000),

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use pointsman_tests::daemons::Pair;
-use pointsman_tests::dialogs::Phase;
+use pointsman_tests::dialogs::{Bustle, Phase};
 use pointsman_tests::lab::Signal;
 
-use crate::scene::{Bustle, PATIENCE, Scene};
+use crate::scene::{PATIENCE, Scene};
 use crate::service::lab;
 
 const CALLS: usize = 2_000;

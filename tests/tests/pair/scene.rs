@@ -4,13 +4,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lb_common::sip::Method;
 use pointsman_tests::daemons::{Pair, Redirecting, Settings};
-use pointsman_tests::dialogs::{Callees, Callers, Phase};
+use pointsman_tests::dialogs::{Bustle, Callees, Callers, Phase};
 use pointsman_tests::homes::Homes;
-use pointsman_tests::lab::{Lab, realtime_ns};
-use pointsman_tests::record::{CallHash, Kind, Recorder, Tape};
-use pointsman_tests::stall::StallWitness;
+use pointsman_tests::lab::Lab;
+use pointsman_tests::record::{Recorder, Tape, first_served};
 
 use crate::service::{Service, settings};
 
@@ -27,16 +25,6 @@ pub(crate) struct Scene<'lab> {
     pub(crate) service: Service<'lab>,
     pub(crate) callees: Callees,
     pub(crate) callers: Callers,
-}
-
-/// What a switch does while something happens to the main.
-pub(crate) struct Bustle {
-    /// Re-INVITEs, and how many a second.
-    pub(crate) changes: (usize, u32),
-    /// New calls, and how many a second.
-    pub(crate) calls: (usize, u32),
-    /// What their Call-IDs begin with.
-    pub(crate) name: &'static str,
 }
 
 impl<'lab> Scene<'lab> {
@@ -93,44 +81,9 @@ impl<'lab> Scene<'lab> {
         Recorder::start(std::iter::once(&self.lab.switch).chain(&self.lab.nodes))
     }
 
-    /// Keeps the switch busy until all of it has been answered or given up. How long the machine stood
-    /// still in the first 400 ms of it, when what happened to the main is decided.
+    /// Keeps the switch busy; see [`Callers::bustle`].
     pub(crate) fn bustle(&mut self, bustle: &Bustle) -> Result<Duration> {
-        let begin = Instant::now();
-        let witness = StallWitness::start();
-        let (mut changed, mut called, mut stalled) = (0, 0, None);
-        // Every call is as likely as any other, the early ones and the late.
-        let all: Vec<usize> = self.up().collect();
-        let stride = 7_919;
-        let due = |(count, rate): (usize, u32)| {
-            count.min((begin.elapsed().as_secs_f64() * f64::from(rate)) as usize)
-        };
-        self.callers
-            .run_until("all to be answered", PATIENCE, |switch| {
-                while changed < due(bustle.changes) {
-                    let number = all[changed * stride % all.len()];
-                    if switch.calls()[number].phase == Phase::Up {
-                        switch.change(number);
-                    }
-                    changed += 1;
-                }
-                while called < due(bustle.calls) {
-                    switch.call(format!("{}-{called}@switch", bustle.name));
-                    called += 1;
-                }
-                if stalled.is_none() && begin.elapsed() > Duration::from_millis(400) {
-                    stalled = Some(witness.longest());
-                }
-                let is_over = changed == bustle.changes.0 && called == bustle.calls.0;
-                Ok(is_over && switch.open_requests() == 0)
-            })?;
-        Ok(stalled.unwrap_or_else(|| witness.longest()))
-    }
-
-    fn up(&self) -> impl Iterator<Item = usize> {
-        let calls = self.callers.calls().iter().enumerate();
-        let up = calls.filter(|(_, call)| call.phase == Phase::Up);
-        up.map(|(number, _)| number)
+        self.callers.bustle(bustle)
     }
 
     /// What `pointsman calls` lists: the node of each, by Call-ID.
@@ -153,7 +106,7 @@ impl<'lab> Scene<'lab> {
     /// Waits until a controller lists exactly the calls that there are.
     pub(crate) fn expect_list(&mut self, controller: u16) -> Result<()> {
         let begin = Instant::now();
-        let up = self.up();
+        let up = self.callers.up();
         let calls = up.map(|number| &self.callers.calls()[number]);
         let there: BTreeMap<String, u16> = calls
             .filter_map(|call| Some((call.call_id.clone(), call.node?)))
@@ -184,23 +137,7 @@ impl<'lab> Scene<'lab> {
     /// Every call that goes on proves itself: by a re-INVITE, if it has not yet, and a BYE, answered by its
     /// own node. None may be lost.
     pub(crate) fn expect_all_alive(&mut self) -> Result<()> {
-        let all: Vec<usize> = self.up().collect();
-        for is_end in [false, true] {
-            let mut next = all.iter();
-            self.callers
-                .run_until("all to be answered", PATIENCE * 2, |switch| {
-                    while switch.open_requests() < WINDOW {
-                        let Some(number) = next.next() else { break };
-                        let call = &switch.calls()[*number];
-                        if is_end && call.phase == Phase::Up {
-                            switch.hang_up(*number);
-                        } else if !is_end && call.changes == 0 {
-                            switch.change(*number);
-                        }
-                    }
-                    Ok(next.len() == 0 && switch.open_requests() == 0)
-                })?;
-        }
+        self.callers.prove_all(WINDOW)?;
         let calls = self.callers.calls();
         let repeats: u32 = calls.iter().map(|call| call.repeats).sum();
         let lost: Vec<_> = calls
@@ -223,21 +160,10 @@ impl<'lab> Scene<'lab> {
     /// From a moment, in nanoseconds since 1970, to the first new call that came to a node by way of this
     /// controller's data plane and was answered.
     pub(crate) fn served(&self, tapes: &[Tape], by: u16, since: u64) -> Result<Duration> {
-        let mac = self.lab.balancer(by).mac;
-        let steered: std::collections::BTreeSet<CallHash> = tapes[1..]
-            .iter()
-            .flat_map(|tape| &tape.sightings)
-            .filter(|s| s.is_new_call() && s.way.sender == mac && s.time_ns >= since)
-            .map(|s| s.call)
-            .collect();
-        let answer = Kind::Response {
-            status: 200,
-            to: Method::Invite,
-        };
-        let mut answers = tapes[0].sightings.iter();
-        let first = answers.find(|s| s.kind == answer && s.cseq == 1 && steered.contains(&s.call));
-        let first = first.context("no new call was served")?;
-        Ok(Duration::from_nanos(first.time_ns - since))
+        let missed: u64 = tapes.iter().map(|tape| tape.dropped).sum();
+        ensure!(missed == 0, "the recorders missed {missed} frames");
+        let served = first_served(tapes, self.lab.balancer(by), since);
+        served.context("no new call was served")
     }
 }
 
@@ -259,9 +185,4 @@ pub(crate) fn decided(report: &serde_json::Value) -> Result<Duration> {
         report["rebuild"]["pinned"],
     );
     Ok(Duration::from_secs_f64((silence + query + leases) / 1e3))
-}
-
-/// Now, by the recorders' clock.
-pub(crate) fn now_ns() -> u64 {
-    realtime_ns()
 }
