@@ -236,6 +236,7 @@ impl PairTask {
             self.outbid();
             self.rebuild.on_timeout(self.now());
             self.carry_out();
+            self.ask_obedient();
             if Instant::now() >= self.look_at {
                 self.look();
             }
@@ -279,6 +280,18 @@ impl PairTask {
                 }
             }
         }
+    }
+
+    /// Asks nodes for their calls that hold this controller's lease.
+    fn ask_obedient(&mut self) {
+        if !self.rebuild.is_waiting() {
+            return;
+        }
+        let now = self.now();
+        let leases = self.machine.view(now).leases;
+        let held = leases.iter().filter(|lease| lease.remaining.is_some());
+        let held: Vec<u16> = held.map(|lease| lease.node.get().into()).collect();
+        self.rebuild.ask_obedient(now, |node| held.contains(&node));
     }
 
     fn hear(&mut self, control: &Control) {
