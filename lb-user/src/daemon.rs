@@ -73,6 +73,8 @@ pub(crate) struct Intent {
     pub(crate) keys: KeyRing,
     /// What both controllers of a pair must agree on.
     pub(crate) shared: Option<Shared>,
+    /// The file.
+    pub(crate) path: PathBuf,
 }
 
 impl Intent {
@@ -84,6 +86,7 @@ impl Intent {
             config,
             keys,
             shared,
+            path: path.to_owned(),
         })
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! It measures first what the machine carries without a load balancer, then sends calls through the
 //! LB at that rate, kills a node's daemons and the controller meanwhile, and tells from the
-//! recordings of every port what became of each call. Every promise has a line in the report that
-//! says whether it was kept.
+//! recordings of every port what became of each call. Then a node is full, and at last one of two LBs is
+//! lost with all that it had. Every promise has a line in the report that says whether it was kept.
 
 mod args;
 mod baseline;
+mod failover;
 mod fates;
 mod full;
 mod report;
@@ -41,7 +42,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         nodes: NODES,
         arms: Arms::One,
     })?;
-    let result = run_in(&lab, args);
+    let pair = failover::lab()?;
+    let result = run_in(&lab, &pair, args);
     let went_well = result.as_ref().is_ok_and(Report::all_kept);
     // Whoever wants to know why needs the logs, which go with the lab.
     let logs = match &args.logs {
@@ -51,6 +53,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     if let Some(logs) = &logs {
         keep_logs(&lab, logs)?;
+        keep_logs(&pair, &logs.join("failover"))?;
     }
     let report = match (result, &logs) {
         (Err(error), Some(logs)) => {
@@ -73,12 +76,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     })
 }
 
-fn run_in(lab: &Lab, args: &Args) -> Result<Report> {
+fn run_in(lab: &Lab, pair: &Lab, args: &Args) -> Result<Report> {
     let mut daemons = Daemons::configure(lab, settings())?;
     let baseline = baseline::measure(lab, args)?;
     let evidence = show::run(&daemons, args, &baseline)?;
     let moves = full::run(&mut daemons)?;
-    Ok(Report::new(&baseline, &evidence, &moves))
+    let failover = failover::run(pair)?;
+    Ok(Report::new(&baseline, &evidence, &moves, &failover))
 }
 
 /// Calls go through the redirect servers, which ask their SIP servers how they are.

@@ -38,5 +38,5 @@ pub use host::Host;
 pub use namespace::Namespace;
 pub use pass::PassProgram;
 pub use process::{Process, Signal, eventually, wait_until};
-pub use sys::{Scheduling, cpus, realtime_ns, run_on_cpu};
+pub use sys::{Scheduling, cpus, grow_receive_buffer, realtime_ns, run_on_cpu};
 pub use topology::{Arms, CONTROLLERS, Lab, Plan};

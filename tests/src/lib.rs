@@ -7,6 +7,7 @@
 //! | [`fleet`] | how is a lab brought into service? |
 //! | [`homes`] | where does a call belong? |
 //! | [`traffic`] | who calls, and who answers? |
+//! | [`dialogs`] | what becomes of calls that last? |
 //! | [`packets`] | what does the program do with this frame? |
 //! | [`record`] | which messages came where, and when? |
 //! | [`stall`] | did the machine itself stand still meanwhile? |
@@ -16,6 +17,7 @@
 pub mod bench;
 pub mod daemons;
 pub mod demo;
+pub mod dialogs;
 pub mod fleet;
 pub mod homes;
 pub mod lab;

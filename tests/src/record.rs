@@ -10,10 +10,12 @@ mod calls;
 mod ladder;
 mod packet_socket;
 mod recorder;
+mod served;
 mod sighting;
 
 pub use calls::{CallTrace, Calls, Visit};
 pub use ladder::Ladder;
 pub use packet_socket::{PacketSocket, Received};
 pub use recorder::{Recorder, Tape};
+pub use served::first_served;
 pub use sighting::{BeaconSighting, CallHash, Kind, Sighting, Way};

@@ -288,6 +288,15 @@ impl Controller {
         for node in nodes.keys() {
             self.votes.entry(*node).or_default();
         }
+        let controllers = &config.members.controllers;
+        self.peers.retain(|id, _| controllers.contains_key(id));
+        self.paths.retain(|(id, path), _| {
+            let is_path = match path {
+                Path::Direct => true,
+                Path::Relayed(node) => nodes.contains_key(node),
+            };
+            is_path && controllers.contains_key(id)
+        });
         self.newer = self.newer.filter(|newer| newer.0 > config.version);
         self.config = config;
         self.refresh_majority();

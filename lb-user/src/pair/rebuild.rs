@@ -25,6 +25,11 @@ use crate::turn;
 /// retransmission (T1, RFC 3261 §17.1.1.1): what came to nothing meanwhile comes again right after.
 const GATHERING: Duration = Duration::from_millis(250);
 
+/// How long a node that has a link is given to take this controller for the main, before it is asked all the
+/// same. The leases of the last nodes end some milliseconds after those that made the majority, and who is
+/// asked earlier refuses, and is not asked again soon.
+const OBEYED: Duration = Duration::from_millis(100);
+
 /// How the last rebuild went. Times count from the takeover.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Progress {
@@ -54,6 +59,8 @@ pub(super) struct Rebuild {
     clock: Arc<Clock>,
     nodes: BTreeMap<u16, IpAddr>,
     reign: Option<Reign>,
+    /// Nodes with a link that are not known to take this controller for the main, since when.
+    linked: BTreeMap<u16, Duration>,
     outputs: Vec<Output>,
 }
 
@@ -71,6 +78,7 @@ impl Rebuild {
             clock,
             nodes,
             reign: None,
+            linked: BTreeMap::new(),
             outputs: Vec::new(),
         }
     }
@@ -101,6 +109,7 @@ impl Rebuild {
         self.reign = None;
         self.collector.end();
         self.links.end();
+        self.linked.clear();
         self.outputs.clear();
     }
 
@@ -117,7 +126,9 @@ impl Rebuild {
     pub(super) fn take(&mut self, now: Duration, arrival: Arrival) {
         let Arrival { node, news, .. } = arrival;
         match news {
-            News::Linked(_) => self.collector.linked(now, node, &mut self.outputs),
+            News::Linked(_) => {
+                self.linked.insert(node, now);
+            }
             News::Message(bytes) => {
                 let read = self.collector.message(now, node, &bytes, &mut self.outputs);
                 if let Err(error) = read {
@@ -126,8 +137,25 @@ impl Rebuild {
             }
             News::Lost(error) => {
                 tracing::info!(node, %error, "the link to a node has ended");
-                self.collector.lost(now, node, &mut self.outputs);
+                if self.linked.remove(&node).is_none() {
+                    self.collector.lost(now, node, &mut self.outputs);
+                }
             }
+        }
+        self.carry_out(now);
+    }
+
+    /// Whether there is a node that is asked when [it obeys](Self::ask_obedient).
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.linked.is_empty()
+    }
+
+    /// Asks nodes with a link that take this controller for the main.
+    pub(super) fn ask_obedient(&mut self, now: Duration, obeys: impl Fn(u16) -> bool) {
+        let ready = |node: &u16, since: &mut Duration| obeys(*node) || now >= *since + OBEYED;
+        let ready: Vec<_> = self.linked.extract_if(.., ready).collect();
+        for (node, _) in ready {
+            self.collector.linked(now, node, &mut self.outputs);
         }
         self.carry_out(now);
     }
@@ -144,7 +172,8 @@ impl Rebuild {
     pub(super) fn next_timeout(&self) -> Option<Duration> {
         let gathering = self.gathering_since().map(|began| began + GATHERING);
         let collector = self.reign.and(self.collector.next_timeout());
-        [gathering, collector].into_iter().flatten().min()
+        let linked = self.linked.values().min().map(|since| *since + OBEYED);
+        [gathering, collector, linked].into_iter().flatten().min()
     }
 
     /// What is known of calls.
@@ -225,7 +254,7 @@ impl Rebuild {
             Ok(Some(Verdict::Pinned)) => reign.progress.pinned += 1,
             Ok(Some(Verdict::AtHome)) => {}
             Ok(Some(Verdict::Full)) => reign.progress.full += 1,
-            // Said again with the next refresh.
+            // It came and went meanwhile: packets of the call pass by it.
             Ok(None) => {}
             Err(error) => complain(node, &error),
         }

@@ -1,7 +1,10 @@
 //! The report: one screen, one line for each promise.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
+use super::failover::{self, Failover};
 use super::fates::Fates;
 use super::full::{self, Moves};
 use super::screen::{self, count};
@@ -65,6 +68,21 @@ pub(super) struct Report {
     full_redirected: u32,
     full_redirected_by_taker: u32,
     full_failed: u32,
+    /// Calls in progress when the main LB was lost, and how many of them lived away from home.
+    failover_calls: usize,
+    failover_away: usize,
+    /// From the main's last sign of life until the stand-by had the leases of most nodes.
+    failover_decided_ms: f64,
+    /// From the loss until the switch had the answer to a new call by way of the stand-by.
+    failover_served_ms: f64,
+    /// From the takeover until dialogs were steered again.
+    failover_gathered_ms: f64,
+    /// Calls in progress, and new ones meanwhile, that did not survive it.
+    failover_lost: usize,
+    /// Requests that the switch sent again because of it.
+    failover_retransmissions: u32,
+    /// The machine's longest stall around the loss.
+    failover_stall_ms: f64,
     /// Frames by reason.
     reasons: std::collections::BTreeMap<String, u64>,
     /// The promises.
@@ -81,7 +99,12 @@ struct Promise {
 
 impl Report {
     /// Sums up.
-    pub(super) fn new(baseline: &BaselineRun, evidence: &Evidence, moves: &Moves) -> Self {
+    pub(super) fn new(
+        baseline: &BaselineRun,
+        evidence: &Evidence,
+        moves: &Moves,
+        failover: &Failover,
+    ) -> Self {
         let fates = Fates::read(evidence);
         let millis = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
         let begun = f64::from(evidence.stats.started);
@@ -113,8 +136,16 @@ impl Report {
             full_redirected: moves.redirected,
             full_redirected_by_taker: moves.by_the_taker,
             full_failed: moves.failed,
+            failover_calls: failover.calls,
+            failover_away: failover.away,
+            failover_decided_ms: millis(failover.decided),
+            failover_served_ms: millis(failover.served),
+            failover_gathered_ms: millis(failover.gathered),
+            failover_lost: failover.lost,
+            failover_retransmissions: failover.retransmissions,
+            failover_stall_ms: millis(failover.stall),
             reasons: evidence.reasons.iter().cloned().collect(),
-            promises: promises(evidence, &fates, moves),
+            promises: promises(evidence, &fates, moves, failover),
         }
     }
 
@@ -203,7 +234,12 @@ impl Report {
     }
 }
 
-fn promises(evidence: &Evidence, fates: &Fates, moves: &Moves) -> Vec<Promise> {
+fn promises(
+    evidence: &Evidence,
+    fates: &Fates,
+    moves: &Moves,
+    failover: &Failover,
+) -> Vec<Promise> {
     let promise = |kept: bool, text: String| Promise {
         kept: Some(kept),
         text,
@@ -272,6 +308,7 @@ fn promises(evidence: &Evidence, fates: &Fates, moves: &Moves) -> Vec<Promise> {
             ),
         ),
     ];
+    promises.extend(failover_promises(failover));
     if fates.missed > 0 {
         promises.push(Promise {
             kept: None,
@@ -279,4 +316,42 @@ fn promises(evidence: &Evidence, fates: &Fates, moves: &Moves) -> Vec<Promise> {
         });
     }
     promises
+}
+
+fn failover_promises(failover: &Failover) -> [Promise; 3] {
+    let in_time = |what: &str, limit: Duration, took: Duration| {
+        let limit_ms = limit.as_millis();
+        let is_void = failover.stall > stall::LIMIT;
+        Promise {
+            kept: (!is_void).then_some(took <= limit),
+            text: if is_void {
+                let stall = failover.stall.as_millis();
+                format!(
+                    "{what} within {limit_ms} ms: the machine itself stalled for {stall} ms meanwhile"
+                )
+            } else {
+                format!(
+                    "{what} within {limit_ms} ms: {:.1} ms",
+                    took.as_secs_f64() * 1e3
+                )
+            },
+        }
+    };
+    [
+        in_time("the stand-by decides", failover::DECIDED, failover.decided),
+        in_time(
+            "new calls are served after the main's loss",
+            failover::SERVED,
+            failover.served,
+        ),
+        Promise {
+            kept: Some(failover.lost == 0 && failover.calls > 0),
+            text: format!(
+                "no call in progress is lost with the main: {} of {}, {} of them away from home",
+                count(failover.lost as u64),
+                count(failover.calls as u64),
+                count(failover.away as u64),
+            ),
+        },
+    ]
 }

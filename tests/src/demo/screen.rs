@@ -30,7 +30,10 @@ pub(super) fn introduce(args: &Args) {
     );
     println!("  3  On the way: kill -9 of all of node 2's daemons; later they come back");
     println!("  4  And kill -9 of the LB's controller; later it comes back, too");
-    println!("  5  At last a full node, whose calls are taken by the others, message by message");
+    println!("  5  A full node, whose calls are taken by the others, message by message");
+    println!(
+        "  6  At last two LBs: the main is lost with calls in progress, the stand-by takes over"
+    );
     println!("     Recorders on every port tell which call went where, and what was lost");
 }
 

@@ -128,6 +128,22 @@ pub fn cpus() -> Vec<usize> {
         .collect()
 }
 
+/// Has the kernel keep some thousand datagrams for a socket, as far as it will.
+pub fn grow_receive_buffer(socket: &impl AsRawFd) {
+    let bytes: libc::c_int = 16 << 20;
+    // SAFETY: the option's value is one integer, which outlives the call. What the kernel makes of it
+    // does not matter: datagrams without room come again.
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUFFORCE,
+            (&raw const bytes).cast(),
+            size_of_val(&bytes) as libc::socklen_t,
+        );
+    }
+}
+
 /// Nanoseconds since 1970 by the system's clock: the clock of the kernel's packet time stamps.
 pub fn realtime_ns() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);

@@ -1,5 +1,10 @@
 //! Two controllers: one steers, the other takes over when the first is lost.
 
+mod calls;
+mod cold;
+mod commands;
 mod faults;
+mod returns;
+mod scene;
 mod service;
 mod takeover;

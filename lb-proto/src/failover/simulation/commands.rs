@@ -1,7 +1,8 @@
 //! Takeovers on request, switchback, configurations of different age.
 
+use super::machine::Setting;
 use super::network::{CALM, FAIR, FOUL};
-use super::world::{Note, Setting, World, controller_id, ms};
+use super::world::{Note, World, controller_id, ms};
 use crate::failover::Term;
 use crate::failover::controller::{Deactivation, Event, RequestError, Switchback};
 use crate::failover::wire::Reason;
