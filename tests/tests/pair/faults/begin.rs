@@ -57,14 +57,18 @@ pub(super) fn begin_with(lab: &Lab, settings: Settings) -> Result<Service<'_>> {
     Ok(service)
 }
 
-/// Lets a daemon run before what else the machine has to do: a controller that does not run for longer than
+/// Lets a daemon run before what else the machine has to do: a controller that does not run for as long as
 /// its lease is deposed, and that is not what these tests are about.
 fn hurry(daemon: &Process) -> Result<()> {
-    let mut renice = Command::new("renice");
-    let output = renice
-        .args(["-n", "-20", "-p", &daemon.id().to_string()])
-        .output();
-    let output = output.context("cannot start renice")?;
+    let mut chrt = Command::new("chrt");
+    let words = [
+        "--all-tasks",
+        "--rr",
+        "--pid",
+        "1",
+        &daemon.id().to_string(),
+    ];
+    let output = chrt.args(words).output().context("cannot start chrt")?;
     ensure!(
         output.status.success(),
         "{}",
