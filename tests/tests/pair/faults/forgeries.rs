@@ -97,10 +97,10 @@ impl Victim {
             mouths.at(from)?.send_to(&lie, self.at)?;
             sent += 1;
             if sent % BATCH == 0 {
-                self.wait_for(what, sent as u64, &refused_since)?;
+                self.wait_for(what, sent as u64, refused_since)?;
             }
         }
-        let refused = self.wait_for(what, sent as u64, &refused_since)?;
+        let refused = self.wait_for(what, sent as u64, refused_since)?;
         let stray: Vec<_> = refused
             .keys()
             .filter(|why| !reasons.contains(&why.as_str()))
