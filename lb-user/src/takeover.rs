@@ -162,6 +162,7 @@ impl TakeoverCounts {
 }
 
 /// Moves the VIPs of one controller.
+#[derive(Clone)]
 pub struct Mover(Arc<Shared>);
 
 struct Shared {
@@ -274,7 +275,8 @@ impl Mover {
         moved
     }
 
-    /// The VIPs that are on the interface now.
+    /// The VIPs that are on the interface now. May wait for whoever else configures the network on this
+    /// machine, in any namespace: for tens of milliseconds where containers come and go.
     ///
     /// # Errors
     /// [`NetlinkError`].

@@ -199,6 +199,8 @@ pub struct Controller {
     asked: Option<Asked>,
     /// Since when a switchback could be asked for.
     well_since: Option<Duration>,
+    /// Switchbacks in a row that came to nothing.
+    switchbacks: u32,
     /// A newer configuration than one's own, whose, and when it was last asked for.
     newer: Option<(u64, ControllerId, Duration)>,
     /// Candidacies in a row that came to nothing.
@@ -251,6 +253,7 @@ impl Controller {
             yielding: None,
             asked: None,
             well_since: None,
+            switchbacks: 0,
             newer: None,
             attempts: 0,
             report: Report::default(),

@@ -290,7 +290,7 @@ impl PairTask {
         let now = self.now();
         let leases = self.machine.view(now).leases;
         let held = leases.iter().filter(|lease| lease.remaining.is_some());
-        let held: Vec<u16> = held.map(|lease| lease.node.get().into()).collect();
+        let held: Vec<u16> = held.map(|lease| lease.node.get()).collect();
         self.rebuild.ask_obedient(now, |node| held.contains(&node));
     }
 
