@@ -271,8 +271,17 @@ impl PairTask {
                     }
                 }
                 Some(Asked { question, answer }) = self.questions.recv() => {
-                    // Who asked may have lost patience.
-                    let _ = answer.send(self.answer(question));
+                    let mut answered = self.answer(question);
+                    let mover = self.mover.clone();
+                    // Leases must not wait for what this machine's network is asked.
+                    tokio::task::spawn_blocking(move || {
+                        if let Ok(Answer::Cluster(report)) = &mut answered {
+                            let vips = mover.present().unwrap_or_default();
+                            report.vips = vips.into_iter().collect();
+                        }
+                        // Who asked may have lost patience.
+                        let _ = answer.send(answered);
+                    });
                 }
                 Ok(()) = self.intents.changed() => {
                     let intent = self.intents.borrow_and_update().clone();
@@ -567,7 +576,7 @@ impl PairTask {
             }
         }
         // Not the addresses: the kernel may take its time to tell them.
-        let report = self.cluster(Vec::new());
+        let report = self.cluster();
         self.report.send_replace(report);
     }
 
@@ -602,7 +611,8 @@ impl PairTask {
         })
     }
 
-    fn cluster(&self, vips: Vec<IpAddr>) -> ClusterReport {
+    /// All but the VIPs that are here, which take a question to the kernel.
+    fn cluster(&self) -> ClusterReport {
         let now = self.now();
         let heard = self.maps.plane_status().map_or(0, |plane| plane.term_heard);
         let counts = self.endpoint.counts();
@@ -624,7 +634,7 @@ impl PairTask {
             linked: self.rebuild.links.linked().collect(),
             links,
             activation: self.activation,
-            vips,
+            vips: Vec::new(),
         })
     }
 
@@ -633,8 +643,7 @@ impl PairTask {
         let done = |_| Answer::Done { done: true };
         match question {
             Question::Cluster => {
-                let vips = self.mover.present().unwrap_or_default();
-                let report = self.cluster(vips.into_iter().collect());
+                let report = self.cluster();
                 Ok(Answer::Cluster(Box::new(report)))
             }
             Question::Calls { after, node, state } => self.calls(after, node, state.as_deref()),
