@@ -5,11 +5,11 @@
 //!                      ▲  ▲                        └──► deactivate ► data plane, VIPs
 //!        admin socket ─┘  └─ links ◄──► nodes: lb_proto::call_state
 //! ```
-//! - [`task`]: everything that happens to the machines, in order.
-//! - [`links`]: the connections to nodes, while this controller is the main.
-//! - [`rebuild`]: call state from the nodes: its database, and pins.
-//! - [`carry`]: the shared part of the configuration, from the controller that has the newer one.
-//! - [`ask`]: what may be asked at the admin socket. [`report`]: the answers.
+//! - `task`: everything that happens to the machines, in order.
+//! - `links`: the connections to nodes, while this controller is the main.
+//! - `rebuild`: call state from the nodes: its database, and pins.
+//! - `carry`: the shared part of the configuration, from the controller that has the newer one.
+//! - `ask`: what may be asked at the admin socket. [`report`]: the answers.
 //!
 //! **What a start does.** A controller that finds a data plane at work, because the one before it was killed,
 //! leaves it at work: it ends when another LB is seen to be the main, or is taken up when this one becomes
