@@ -28,6 +28,10 @@ pub const BY_CONTROLLER: u8 = 1;
 /// The flag that says: the sender is the main of the term.
 pub const REIGNS: u8 = 2;
 
+/// A term that is further ahead of all that was heard before is not believed by a program: counted up by
+/// takeovers it is never reached, and no single datagram uses up all terms.
+pub const MOST_AHEAD: u64 = 1 << 32;
+
 /// A main's claim, not verified yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reign {

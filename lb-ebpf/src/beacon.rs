@@ -7,7 +7,7 @@ use lb_common::Reason;
 use lb_common::beacon::{Beacon, BeaconError, is_authentic};
 use lb_common::choose::reference_at;
 use lb_common::maps::{Node, NodeStatus, Settings};
-use lb_common::reign::Reign;
+use lb_common::reign::{MOST_AHEAD, Reign};
 
 use crate::fleet::{jiffies, started};
 use crate::frame::Frame;
@@ -49,7 +49,10 @@ fn hear_reign(frame: Frame, at: u32, len: u32, settings: &Settings) -> Reason {
     let plane = unsafe { &mut *plane };
     let reign = Reign::read(frame, at, len)
         .filter(|reign| reign.cluster == settings.cluster)
-        .filter(|reign| reign.term > turnout.term && reign.term > plane.term_heard);
+        .filter(|reign| {
+            let known = turnout.term.max(plane.term_heard);
+            reign.term > known && reign.term - known < MOST_AHEAD
+        });
     let Some(reign) = reign else {
         return Reason::ForeignStatus;
     };

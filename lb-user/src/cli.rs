@@ -78,7 +78,8 @@ enum Command {
     /// End steering: detach the program from every interface and remove all pins.
     ///
     /// Frames for the VIPs then go wherever the network stack takes them, and calls away from home
-    /// are forgotten. Stop the daemon first.
+    /// are forgotten. Stop the daemon first. Where a pair moves the VIPs, they are removed from this
+    /// machine.
     Detach {
         /// The directory of pins, instead of the configuration's.
         #[arg(long, value_name = "DIR")]
@@ -236,11 +237,19 @@ fn hang_up(pid: u32) -> io::Result<()> {
 }
 
 fn detach(path: &Path, bpffs: Option<PathBuf>, json: bool) -> anyhow::Result<()> {
-    let bpffs = match bpffs {
-        Some(dir) => dir,
+    let config = match &bpffs {
         // Whoever has no configuration where it is looked for first has no other directory either.
-        None if path == Path::new(DEFAULT_PATH) && !path.exists() => DEFAULT_BPFFS.into(),
-        None => Config::read(path)?.bpffs,
+        None if path == Path::new(DEFAULT_PATH) && !path.exists() => None,
+        None => Some(Config::read(path)?),
+        Some(_) => None,
+    };
+    let configured = config.as_ref().map(|config| config.bpffs.clone());
+    let bpffs = bpffs.or(configured);
+    let bpffs = bpffs.unwrap_or_else(|| DEFAULT_BPFFS.into());
+    // First, as long as the program answers no question for them: the other LB may have them.
+    let vips = match &config {
+        Some(config) => daemon::release_vips(config)?,
+        None => Vec::new(),
     };
     let Detached {
         interfaces,
@@ -252,7 +261,15 @@ fn detach(path: &Path, bpffs: Option<PathBuf>, json: bool) -> anyhow::Result<()>
             "interfaces": interfaces,
             "directories": directories,
             "controller": controller,
+            "vips": vips,
         }));
+    }
+    if !vips.is_empty() {
+        let vips: Vec<String> = vips.iter().map(ToString::to_string).collect();
+        print(&format!(
+            "removed the VIPs {} from this machine",
+            vips.join(" ")
+        ))?;
     }
     if directories.is_empty() {
         return print(&format!("nothing is pinned in {}", bpffs.display()));

@@ -73,6 +73,8 @@ pub(crate) struct Intent {
     pub(crate) keys: KeyRing,
     /// What both controllers of a pair must agree on.
     pub(crate) shared: Option<Shared>,
+    /// The file.
+    pub(crate) path: PathBuf,
 }
 
 impl Intent {
@@ -84,8 +86,28 @@ impl Intent {
             config,
             keys,
             shared,
+            path: path.to_owned(),
         })
     }
+}
+
+/// Takes the VIPs from this machine if a pair's controller brings them there: those that were removed.
+///
+/// # Errors
+/// They cannot be looked for, or not be removed.
+pub(crate) fn release_vips(config: &Config) -> anyhow::Result<Vec<IpAddr>> {
+    let Some(pair) = &config.pair else {
+        return Ok(Vec::new());
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    let _inside = runtime.enter();
+    let (mover, _) = paired::mover(config, pair)?;
+    let moved = mover.release();
+    anyhow::ensure!(moved.failed.is_empty(), "cannot remove the VIPs: {moved}");
+    Ok(moved.changed)
 }
 
 /// Everything that serves.

@@ -78,6 +78,7 @@ pub(crate) struct Witnessing {
     links_made: u64,
     news: (mpsc::Sender<Told>, mpsc::Receiver<Told>),
     keeping: JoinSet<(Term, io::Result<()>)>,
+    next_grant: Option<Grant>,
     arrived: Option<Arrival>,
     /// When to look again whether a link takes more.
     look_at: Option<Duration>,
@@ -137,6 +138,7 @@ impl Witnessing {
             links_made: 0,
             news: mpsc::channel(WAITING),
             keeping: JoinSet::new(),
+            next_grant: None,
             arrived: None,
             look_at: None,
             state,
@@ -206,7 +208,10 @@ impl Witnessing {
                 Output::Send { to, bytes } => {
                     transmits.extend(self.controllers.get(&to).map(|to| (*to, bytes)));
                 }
-                Output::Persist(grant) => self.keep(grant),
+                Output::Persist(grant) => {
+                    self.next_grant = Some(grant);
+                    self.keep_next();
+                }
                 Output::Event(event) => self.follow(event),
             }
         }
@@ -248,11 +253,16 @@ impl Witnessing {
     fn take(&mut self, now: Duration, arrival: Arrival, calls: &mut impl Calls) {
         match arrival {
             Arrival::Link(link) => self.welcome(link),
-            Arrival::Kept(term, Ok(())) => self.machine.persisted(now, term),
-            Arrival::Kept(term, Err(error)) => {
-                let path = self.state.display();
-                tracing::error!(%error, %path, "cannot keep a lease: it is not granted");
-                self.machine.persist_failed(term);
+            Arrival::Kept(term, result) => {
+                match result {
+                    Ok(()) => self.machine.persisted(now, term),
+                    Err(error) => {
+                        let path = self.state.display();
+                        tracing::error!(%error, %path, "cannot keep a lease: it is not granted");
+                        self.machine.persist_failed(term);
+                    }
+                }
+                self.keep_next();
             }
             Arrival::News(controller, number, news) => {
                 let is_open = |open: &&Open| open.number == number;
@@ -317,7 +327,14 @@ impl Witnessing {
         });
     }
 
-    fn keep(&mut self, grant: Grant) {
+    /// Keeps the grant that is to be kept, one after the other: a later one must not be overtaken.
+    fn keep_next(&mut self) {
+        if !self.keeping.is_empty() {
+            return;
+        }
+        let Some(grant) = self.next_grant.take() else {
+            return;
+        };
         let path = self.state.clone();
         self.keeping.spawn_blocking(move || {
             let (term, holder) = (grant.term, grant.holder);

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 use lb_common::maps::{BeaconKey, Pin, Vip, VipUse};
-use lb_common::reign::{BY_CONTROLLER, CONTROL_LEN, REIGNS};
+use lb_common::reign::{BY_CONTROLLER, CONTROL_LEN, MOST_AHEAD, REIGNS};
 use lb_common::siphash::{SipHash24, SipKey, siphash13};
 use lb_common::{Address, Outcome, Reason};
 use lb_user::turn;
@@ -179,6 +179,7 @@ fn the_main_of_a_later_term_ends_a_reign() -> Result<()> {
         ("the own term", keep_alive(5)),
         ("short", short),
         ("bent", bent),
+        ("far ahead", keep_alive(5 + MOST_AHEAD)),
         (
             "no main",
             sealed(head(CLUSTER, BY_CONTROLLER, KEY_ID, 6), KEY),

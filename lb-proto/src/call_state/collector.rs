@@ -37,6 +37,10 @@ pub use pace::{DEFAULT_CAPACITY, Mode, Pace, Settings};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// A node that is linked later in a cold reign is not reset: its calls may be of this reign. Chosen: far
+/// longer than a link takes, far shorter than what an operator would call "at the takeover".
+const RESET_WITHIN: Duration = Duration::from_secs(10);
+
 /// A reign.
 #[derive(Clone, Copy, Debug)]
 struct Reign {
@@ -108,11 +112,12 @@ impl Collector {
     }
 
     /// The reign goes on under a later term. What was asked under the earlier one is refused, and asked
-    /// again.
+    /// again; but for a reset that was begun.
     pub fn raise(&mut self, term: u64, out: &mut Vec<Output>) {
         let Some(reign) = &mut self.reign else { return };
         reign.term = term;
-        for (id, node) in &self.nodes {
+        for (id, node) in &mut self.nodes {
+            node.keep_reset();
             if node.is_linked {
                 greet(&self.settings, *id, term, out);
             }
@@ -147,7 +152,8 @@ impl Collector {
             }
             return;
         };
-        node.link(now, reign.mode);
+        let is_late = now > reign.began + RESET_WITHIN;
+        node.link(now, if is_late { Mode::Hot } else { reign.mode });
         if self.database.completeness(id) == Some(Completeness::Unreachable) {
             node.began = now;
             self.database.set_completeness(id, Completeness::Rebuilding);

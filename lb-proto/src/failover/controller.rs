@@ -199,6 +199,8 @@ pub struct Controller {
     asked: Option<Asked>,
     /// Since when a switchback could be asked for.
     well_since: Option<Duration>,
+    /// Switchbacks in a row that came to nothing.
+    switchbacks: u32,
     /// A newer configuration than one's own, whose, and when it was last asked for.
     newer: Option<(u64, ControllerId, Duration)>,
     /// Candidacies in a row that came to nothing.
@@ -251,6 +253,7 @@ impl Controller {
             yielding: None,
             asked: None,
             well_since: None,
+            switchbacks: 0,
             newer: None,
             attempts: 0,
             report: Report::default(),
@@ -288,6 +291,15 @@ impl Controller {
         for node in nodes.keys() {
             self.votes.entry(*node).or_default();
         }
+        let controllers = &config.members.controllers;
+        self.peers.retain(|id, _| controllers.contains_key(id));
+        self.paths.retain(|(id, path), _| {
+            let is_path = match path {
+                Path::Direct => true,
+                Path::Relayed(node) => nodes.contains_key(node),
+            };
+            is_path && controllers.contains_key(id)
+        });
         self.newer = self.newer.filter(|newer| newer.0 > config.version);
         self.config = config;
         self.refresh_majority();
@@ -421,12 +433,12 @@ impl Controller {
         }
     }
 
-    /// Somebody was heard of who reigns in this term, by a path that proves less than
-    /// [`Controller::receive`] asks for. A main has the nodes grant it a higher one: if there is such
-    /// a main, they do not.
+    /// A term was heard of, by a path that proves less than [`Controller::receive`] asks for. A main
+    /// goes on above it, as when a stand-by speaks of one: if somebody reigns in it, the nodes do not
+    /// let it.
     pub fn outbid(&mut self, now: Duration, term: Term) {
         self.check_reign(now);
-        if self.reigns(now).is_some_and(|own| own < term) {
+        if self.reigns(now).is_some() {
             self.highest = self.highest.max(term);
             self.heard_of(now, term);
         }

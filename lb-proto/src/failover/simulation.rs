@@ -1,6 +1,7 @@
 //! Whole clusters in simulated time, replayable by seed.
 //!
 //! - [`world`]: machines with clocks, disks and sockets of their own, and how time passes for them.
+//! - [`machine`]: what each consists of.
 //! - [`network`]: what gets through, when, and in which order.
 //! - [`invariants`]: what is looked at after every single event.
 //! - [`seeds`]: a hundred thousand short lives full of misfortune.
@@ -17,6 +18,7 @@ mod attacks;
 mod commands;
 mod deaths;
 mod invariants;
+mod machine;
 mod network;
 mod partitions;
 mod seeds;

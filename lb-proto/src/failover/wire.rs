@@ -37,15 +37,15 @@ use super::{ControllerId, Party, Term};
 use crate::keys::NumberedKey;
 use crate::status::query::seal;
 use lb_common::Window;
-use lb_common::beacon::{BEACON_LEN, is_authentic};
+use lb_common::beacon::is_authentic;
+use lb_common::reign::{self, VERSION};
 use lb_common::siphash::SipKey;
 use std::time::Duration;
 
 /// Bytes of a control datagram.
-pub const CONTROL_LEN: usize = BEACON_LEN as usize;
+pub const CONTROL_LEN: usize = reign::CONTROL_LEN as usize;
 /// What a control datagram starts with.
-pub const MAGIC: [u8; 4] = *b"PMC1";
-const VERSION: u8 = 1;
+pub const MAGIC: [u8; 4] = reign::MAGIC.to_be_bytes();
 
 /// The bytes of one.
 pub type Bytes = [u8; CONTROL_LEN];

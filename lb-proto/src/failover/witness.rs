@@ -23,15 +23,18 @@
 //! Empty the socket by [`Witness::receive`], call [`Witness::handle_timeout`], carry out what
 //! [`Witness::poll_output`] hands out, sleep until [`Witness::next_timeout`].
 
-use super::lease::{Book, Grant, Refused};
+mod grant;
+mod output;
+
+pub use output::{Event, Output, Seen, View};
+
+use super::lease::{Book, Grant};
 use super::silence::{Pulse, Silence};
 use super::trust::{Gate, Marks, Members, Received, Refusal, Refusals, Stamper};
-use super::wire::{
-    Ack, Body, Bytes, Header, KeepAlive, LeaseAnswer, LeaseRequest, Missing, RELAY_FOR, Reason,
-    Role, Stamp, Verdict,
-};
+use super::wire::{Body, Bytes, KeepAlive, Missing, RELAY_FOR};
 use super::{ControllerId, NodeId, Party, Term};
 use crate::keys::NumberedKey;
+use grant::Wish;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -56,78 +59,6 @@ pub struct Setup {
     pub longest_lease: Duration,
 }
 
-/// What the caller is to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Send these bytes to the controller's first address, status port.
-    Send {
-        /// To whom.
-        to: ControllerId,
-        /// The datagram.
-        bytes: Bytes,
-    },
-    /// Keep this on the disk, synced, in place of what was there, in the order in which these come;
-    /// then call [`Witness::persisted`] with its term.
-    Persist(Grant),
-    /// To be logged, counted or acted upon.
-    Event(Event),
-}
-
-/// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// From now on this controller is obeyed, in this term, and nobody of a lower one.
-    Accepted {
-        /// Whom.
-        controller: ControllerId,
-        /// In which term.
-        term: Term,
-        /// What it asked for leases for; `None` when a keep-alive brought it.
-        reason: Option<Reason>,
-    },
-    /// The main is missed: drop the links with it.
-    Missed {
-        /// Whom.
-        controller: ControllerId,
-        /// Its term.
-        term: Term,
-        /// Since when it has been silent.
-        silence: Duration,
-    },
-    /// The main that was missed is heard again, in the same term.
-    Heard {
-        /// Whom.
-        controller: ControllerId,
-        /// Its term.
-        term: Term,
-    },
-    /// The main has given up its lease.
-    Released {
-        /// Who.
-        controller: ControllerId,
-        /// Its term.
-        term: Term,
-    },
-    /// The lease is over: nobody is obeyed.
-    Expired {
-        /// Whose.
-        controller: ControllerId,
-        /// Its term.
-        term: Term,
-    },
-    /// A candidate was refused a lease.
-    Refused {
-        /// Who.
-        controller: ControllerId,
-        /// The term that it asked for.
-        term: Term,
-        /// Why.
-        verdict: Verdict,
-    },
-    /// This machine did not run for this long.
-    Stalled(Duration),
-}
-
 /// The main that is heard.
 #[derive(Clone, Copy, Debug)]
 struct Heard {
@@ -137,52 +68,6 @@ struct Heard {
     /// Silence past which it is missed.
     limit: Duration,
     is_missed: bool,
-}
-
-/// What a controller asks for, by a keep-alive or by a request.
-#[derive(Clone, Copy, Debug)]
-struct Wish {
-    grant: Grant,
-    /// Which datagram is answered.
-    echo: Stamp,
-    /// A request's nonce and reason; `None` for a keep-alive.
-    request: Option<(u64, Reason)>,
-}
-
-/// What a controller last said of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen {
-    /// Who.
-    pub controller: ControllerId,
-    /// How long ago.
-    pub age: Duration,
-    /// Its role.
-    pub role: Role,
-    /// Its term.
-    pub term: Term,
-    /// The version of its configuration.
-    pub configuration: u64,
-}
-
-/// What the machine holds, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct View {
-    /// Who is obeyed, and in which term.
-    pub accepted: Option<(Term, ControllerId)>,
-    /// How long that lease runs, or the wait after a start.
-    pub remaining: Duration,
-    /// Whether that main is missed.
-    pub is_missed: bool,
-    /// The highest term that was ever granted.
-    pub highest: Term,
-    /// The controllers that were heard.
-    pub controllers: Vec<Seen>,
-    /// To whom the main's keep-alives are forwarded.
-    pub relays: Vec<ControllerId>,
-    /// What was refused.
-    pub refusals: Refusals,
-    /// Datagrams and events dropped because [`OUTPUTS`] waited.
-    pub dropped: u64,
 }
 
 /// The access node's machine.
@@ -306,172 +191,6 @@ impl Witness {
         }
     }
 
-    /// A main's keep-alive.
-    fn renew(
-        &mut self,
-        now: Duration,
-        from: ControllerId,
-        header: &Header,
-        life: &KeepAlive,
-    ) -> Result<(), Refusal> {
-        let wanted = Grant {
-            term: header.term,
-            holder: from,
-            lease: life.lease,
-        };
-        let wish = Wish {
-            grant: wanted,
-            echo: header.stamp,
-            request: None,
-        };
-        let refused = match self.wish(now, wish) {
-            Ok(()) => {
-                let was_missed = self.heard.is_some_and(|heard| heard.is_missed);
-                self.hear(now, from, life.interval, life.interval * life.misses.into());
-                if was_missed && self.accepted(now) == Some((header.term, from)) {
-                    self.event(Event::Heard {
-                        controller: from,
-                        term: header.term,
-                    });
-                }
-                return Ok(());
-            }
-            Err(refused) => refused,
-        };
-        let verdict = self.verdict(now, refused);
-        self.refuse(now, &wish, verdict);
-        match refused {
-            Refused::LowerTerm => Err(Refusal::LowerTerm),
-            Refused::Runs | Refused::TooLong => Err(Refusal::OutOfTurn),
-            Refused::Starting => Ok(()),
-        }
-    }
-
-    /// A candidate's request.
-    fn consider(
-        &mut self,
-        now: Duration,
-        from: ControllerId,
-        header: &Header,
-        request: &LeaseRequest,
-    ) -> Result<(), Refusal> {
-        let wanted = Grant {
-            term: header.term,
-            holder: from,
-            lease: request.lease,
-        };
-        let wish = Wish {
-            grant: wanted,
-            echo: header.stamp,
-            request: Some((request.nonce, request.reason)),
-        };
-        let Err(refused) = self.wish(now, wish) else {
-            return Ok(());
-        };
-        let verdict = self.verdict(now, refused);
-        self.refuse(now, &wish, verdict);
-        self.event(Event::Refused {
-            controller: from,
-            term: header.term,
-            verdict,
-        });
-        match refused {
-            Refused::LowerTerm => Err(Refusal::LowerTerm),
-            Refused::Runs | Refused::Starting | Refused::TooLong => Ok(()),
-        }
-    }
-
-    /// Grants at once what is on the disk already, and has the rest kept first. While that takes, what
-    /// was granted before is renewed as if nothing had been asked.
-    fn wish(&mut self, now: Duration, wish: Wish) -> Result<(), Refused> {
-        let wanted = wish.grant;
-        let is_kept = self.kept.is_some_and(|kept| {
-            kept.term == wanted.term && kept.holder == wanted.holder && wanted.lease <= kept.lease
-        });
-        if is_kept {
-            self.book.grant(now, wanted)?;
-            self.granted(now, wish);
-            return Ok(());
-        }
-        self.book.check(now, wanted)?;
-        let wish = Wish {
-            grant: self.book.to_keep(now, wanted),
-            ..wish
-        };
-        let pending = self.pending.map(|pending| pending.grant);
-        if pending.is_some_and(|pending| {
-            wanted.term < pending.term
-                || wanted.term == pending.term && wanted.holder != pending.holder
-        }) {
-            return Err(Refused::LowerTerm);
-        }
-        self.pending = Some(wish);
-        if pending != Some(wish.grant) {
-            self.outputs.push_back(Output::Persist(wish.grant));
-        }
-        Ok(())
-    }
-
-    /// The grant of this term is on the disk: it is granted, and the answer goes out.
-    pub fn persisted(&mut self, now: Duration, term: Term) {
-        let Some(wish) = self.pending.take_if(|wish| wish.grant.term == term) else {
-            return;
-        };
-        self.kept = Some(wish.grant);
-        // If it may not be granted any more, whoever asked asks again.
-        if self.book.grant(now, wish.grant).is_ok() {
-            self.granted(now, wish);
-        }
-    }
-
-    /// The grant of this term could not be kept: it is not granted, and it is tried again when the
-    /// controller asks again.
-    pub fn persist_failed(&mut self, term: Term) {
-        self.pending.take_if(|wish| wish.grant.term == term);
-    }
-
-    /// Sends the good news.
-    fn granted(&mut self, now: Duration, wish: Wish) {
-        let Wish {
-            grant,
-            echo,
-            request,
-        } = wish;
-        let is_new = self.told.is_none_or(|told| told.term != grant.term);
-        if is_new {
-            self.told = Some(grant);
-            // Without a main it need not have looked at the time.
-            self.pulse = Pulse::new(now);
-            self.event(Event::Accepted {
-                controller: grant.holder,
-                term: grant.term,
-                reason: request.map(|(_, reason)| reason),
-            });
-        }
-        let body = match request {
-            Some((nonce, _)) => {
-                let known = self.heard.filter(|heard| heard.controller == grant.holder);
-                // Its first keep-alive says how often they come.
-                let (interval, limit) = known.map_or((grant.lease, grant.lease), |heard| {
-                    (heard.interval, heard.limit)
-                });
-                self.hear(now, grant.holder, interval, limit);
-                self.lease_answer(now, echo, nonce, Verdict::Granted)
-            }
-            None => Body::Ack(Ack {
-                echo,
-                missing: self.missing,
-            }),
-        };
-        self.send(grant.holder, grant.term, body);
-    }
-
-    fn refuse(&mut self, now: Duration, wish: &Wish, verdict: Verdict) {
-        let nonce = wish.request.map_or(0, |(nonce, _)| nonce);
-        let body = self.lease_answer(now, wish.echo, nonce, verdict);
-        self.send(wish.grant.holder, wish.grant.term, body);
-    }
-
     fn hear(&mut self, now: Duration, from: ControllerId, interval: Duration, limit: Duration) {
         self.heard = Some(Heard {
             controller: from,
@@ -486,27 +205,6 @@ impl Witness {
     fn hears_main(&self, now: Duration) -> bool {
         let heard = self.heard.as_ref();
         heard.is_some_and(|heard| heard.silence.length(now) < heard.limit)
-    }
-
-    fn verdict(&self, now: Duration, refused: Refused) -> Verdict {
-        match refused {
-            Refused::LowerTerm => Verdict::LowerTerm,
-            Refused::Runs if self.hears_main(now) => Verdict::HearsMain,
-            Refused::Runs => Verdict::LeaseRuns,
-            Refused::Starting => Verdict::Starting,
-            Refused::TooLong => Verdict::TooLong,
-        }
-    }
-
-    fn lease_answer(&self, now: Duration, echo: Stamp, nonce: u64, verdict: Verdict) -> Body {
-        Body::LeaseAnswer(LeaseAnswer {
-            nonce,
-            echo,
-            verdict,
-            holder: self.book.last().map(|grant| grant.holder),
-            remaining: self.book.remaining(now),
-            highest: self.book.highest(),
-        })
     }
 
     /// Forwards a main's keep-alive to those who asked for it.

@@ -1,4 +1,5 @@
-//! What both controllers of a pair must agree on: VIPs, nodes, table, pins, under one version.
+//! What both controllers of a pair must agree on: VIPs, nodes, table, pins, under one version. How many pins
+//! fit is each machine's own affair.
 //!
 //! The operator raises `version` in `[pair]` with every change, on either machine; the controller that has
 //! the older one fetches the newer from the other, keeps it, and goes by it until its own file says as
@@ -12,6 +13,8 @@ use super::{Config, ConfigError, Pair};
 
 /// The sections of the file that are shared.
 const SHARED: [&str; 4] = ["vip", "node", "table", "pins"];
+/// What in `[pins]` is not shared.
+const OWN_SIZE: &str = "max";
 /// Where a fetched one is kept, in the state directory.
 const FILE: &str = "shared.toml";
 /// Longest text that is taken from the other: 255 nodes and 48 VIPs with all their settings are a fifth.
@@ -71,6 +74,7 @@ impl Shared {
     }
 
     fn from_sections(version: u64, mut sections: Table) -> Result<Self, SharedError> {
+        pins_max(&mut sections);
         let number = i64::try_from(version).map_err(|_| SharedError::Version)?;
         sections.insert("version".to_owned(), Value::Integer(number));
         let text = toml::to_string(&sections)?;
@@ -88,10 +92,17 @@ impl Shared {
         let mut file: Table = toml::from_str(file)?;
         let mut sections: Table = toml::from_str(&self.text)?;
         let version = sections.remove("version").ok_or(SharedError::Version)?;
+        let own = pins_max(&mut file);
         for name in SHARED {
             file.remove(name);
         }
         file.extend(sections);
+        if let Some(own) = own {
+            let pins = file.entry("pins").or_insert_with(|| Table::new().into());
+            if let Value::Table(pins) = pins {
+                pins.insert(OWN_SIZE.to_owned(), own);
+            }
+        }
         if let Some(Value::Table(pair)) = file.get_mut("pair") {
             pair.insert("version".to_owned(), version);
         }
@@ -101,6 +112,14 @@ impl Shared {
     /// Where one is kept that was fetched.
     pub fn path(pair: &Pair) -> PathBuf {
         pair.state_dir.join(FILE)
+    }
+}
+
+/// Takes the size of the map of pins out of a file.
+fn pins_max(file: &mut Table) -> Option<Value> {
+    match file.get_mut("pins") {
+        Some(Value::Table(pins)) => pins.remove(OWN_SIZE),
+        _ => None,
     }
 }
 
@@ -130,11 +149,30 @@ pub fn read(path: &Path) -> Result<(Config, Option<Shared>), ConfigError> {
     let Some(fetched) = fetched else {
         return Ok((config, Some(own)));
     };
-    let fetched = Shared::parse(&fetched).map_err(unusable)?;
+    let fetched = match Shared::parse(&fetched) {
+        Ok(fetched) => fetched,
+        Err(error) => {
+            tracing::error!(kept = %kept.display(), %error, "cannot be read; going by the own file");
+            return Ok((config, Some(own)));
+        }
+    };
     if fetched.version <= own.version {
         return Ok((config, Some(own)));
     }
-    let merged = fetched.in_place_of(&text).map_err(unusable)?;
+    let taken = fetched.in_place_of(&text).map_err(unusable);
+    let taken = taken.and_then(|merged| Config::parse(&kept, &merged));
+    let merged = match taken {
+        Ok(merged) => merged,
+        Err(error) => {
+            tracing::error!(
+                own = own.version,
+                fetched = fetched.version,
+                "the newer version that was fetched from the other controller cannot be used here; \
+                 going by the own file: {error}"
+            );
+            return Ok((config, Some(own)));
+        }
+    };
     tracing::warn!(
         own = own.version,
         fetched = fetched.version,
@@ -142,7 +180,7 @@ pub fn read(path: &Path) -> Result<(Config, Option<Shared>), ConfigError> {
         "VIPs, nodes, table and pins are those of the newer version that was fetched from the other \
          controller: write them into the file too"
     );
-    Ok((Config::parse(&kept, &merged)?, Some(fetched)))
+    Ok((merged, Some(fetched)))
 }
 
 #[cfg(test)]
@@ -172,12 +210,15 @@ mod tests {
             .replace("\"eth0\"", "\"eth7\"")
             .replace("192.0.2.11\"", "192.0.2.12\"\nweight = 7")
             .replace("[pair]", "[table]\ndrain_s = 5\n[pair]");
+        let other = other + "[pins]\nmax = 7\nsession_limit_s = 99\n";
         let newer = Shared::parse(&shared(&other).text).expect("as it was written");
         assert_eq!(newer.version, 4);
         let merged = config(&newer.in_place_of(OWN).expect("a good file"));
         let (own, other) = (config(OWN), config(&other));
         assert_eq!(merged.nodes, other.nodes);
         assert_eq!(merged.drain, other.drain);
+        assert_eq!(merged.pins.session, other.pins.session);
+        assert_eq!(merged.pins.max, own.pins.max);
         assert_eq!(merged.interfaces, own.interfaces);
         let (merged, own) = (merged.pair.expect("a pair"), own.pair.expect("a pair"));
         assert_eq!((merged.id, merged.version), (own.id, 4));

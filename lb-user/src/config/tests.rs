@@ -497,6 +497,11 @@ fn every_rule_of_a_pair_is_kept() {
         ),
         (
             "vip_interface",
+            "keepalive_ms = 1000\nmisses = 4\nvip_interface",
+            "17:10: a lease of 6s",
+        ),
+        (
+            "vip_interface",
             "version = 0\nvip_interface",
             "0 is out of range",
         ),

@@ -8,11 +8,12 @@ use lb_net::admin::Admin;
 use lb_net::shutdown::Shutdown;
 
 use super::Intent;
+use crate::config::Config;
 use crate::config::pair::{Pair, Takeover};
 use crate::pair::{PairTask, Wires};
 use crate::plane::Maps;
 use crate::plane::clock::Clock;
-use crate::takeover::{Keeper, Mode, Mover};
+use crate::takeover::{Keeper, Mode, Mover, TakeoverError};
 use crate::turn;
 
 /// All of it, before it is sent off.
@@ -34,13 +35,7 @@ impl Paired {
         clock: &Arc<Clock>,
         is_adopted: bool,
     ) -> anyhow::Result<Self> {
-        let (interface, mode) = match &pair.takeover {
-            Takeover::Address(interface) => (interface.as_str(), Mode::Address),
-            Takeover::Announce(interface) => (interface.as_str(), Mode::Announce),
-            Takeover::Nothing => ("", Mode::None),
-        };
-        let vips = intent.config.vips.iter().map(SocketAddr::ip);
-        let (mover, keeper) = Mover::open(interface, vips, mode)?;
+        let (mover, keeper) = mover(&intent.config, pair)?;
         let heard = maps.plane_status()?.term_heard;
         let is_at_work = is_adopted && maps.turnout()?.is_active(heard);
         turn::join_pair(maps)?;
@@ -51,9 +46,24 @@ impl Paired {
             keeper,
             admin: Admin::open(&pair.admin)?,
             wires,
-            capabilities: mode.keeps(),
+            capabilities: takeover(pair).1.keeps(),
         })
     }
+}
+
+/// Where the VIPs come to, and how.
+fn takeover(pair: &Pair) -> (&str, Mode) {
+    match &pair.takeover {
+        Takeover::Address(interface) => (interface, Mode::Address),
+        Takeover::Announce(interface) => (interface, Mode::Announce),
+        Takeover::Nothing => ("", Mode::None),
+    }
+}
+
+/// What moves the VIPs.
+pub(super) fn mover(config: &Config, pair: &Pair) -> Result<(Mover, Keeper), TakeoverError> {
+    let (interface, mode) = takeover(pair);
+    Mover::open(interface, config.vips.iter().map(SocketAddr::ip), mode)
 }
 
 /// Answers at the admin socket.

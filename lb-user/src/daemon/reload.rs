@@ -92,13 +92,8 @@ fn fixed_part(config: &Config) -> Option<impl PartialEq + use<>> {
     let pair = config.pair.as_ref()?;
     let own = pair.own_address();
     let places = (pair.state_dir.clone(), pair.admin.clone());
-    Some((
-        pair.id,
-        own,
-        pair.takeover.clone(),
-        places,
-        config.status.port,
-    ))
+    let plane = (config.cluster, config.status.port);
+    Some((pair.id, own, pair.takeover.clone(), places, plane))
 }
 
 /// Whether the status plane's sockets would be others, or nodes learnt that were not. Nodes and keys

@@ -6,7 +6,9 @@
 //! ```
 //! Over a link, so that both know whom they talk to.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +16,7 @@ use lb_net::link::{Endpoint, Identity, Link, LinkError, MAX_MESSAGE};
 use tokio::time::timeout;
 
 use crate::config::shared::{MAX_LEN, Shared, SharedError};
+use crate::config::{Config, ConfigError};
 
 const WISH: &[u8] = b"PMF1";
 /// Time for all of it.
@@ -31,6 +34,16 @@ pub(super) enum FetchError {
     /// What came is no such thing.
     #[error("no shared configuration: {0}")]
     Text(#[from] SharedError),
+    /// It cannot be used on this machine.
+    #[error("it cannot be used here")]
+    Unusable(#[source] ConfigError),
+    /// The own file cannot be read any more, or the newer one not be kept.
+    #[error("{}", path.display())]
+    File {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     /// What came is no text of a possible length.
     #[error("no text of {MAX_LEN} bytes at most")]
     Length,
@@ -39,12 +52,11 @@ pub(super) enum FetchError {
 /// Fetches it from a controller.
 pub(super) async fn fetch(
     endpoint: Endpoint,
-    from: u16,
+    peer: Identity,
     at: SocketAddr,
     own: IpAddr,
 ) -> Result<Shared, FetchError> {
     let fetching = async {
-        let peer = Identity::Controller(from);
         let mut link = endpoint.connect(peer, at, Some(own)).await?;
         link.sender.send(Bytes::from_static(WISH))?;
         let head = link.receiver.recv().await?;
@@ -63,6 +75,30 @@ pub(super) async fn fetch(
     timeout(PATIENCE, fetching)
         .await
         .unwrap_or(Err(FetchError::Patience))
+}
+
+/// Keeps what is fetched, if it is newer than the own version and can be used with the own file.
+pub(super) async fn take(
+    fetched: impl Future<Output = Result<Shared, FetchError>>,
+    own: u64,
+    (file, kept): (PathBuf, PathBuf),
+) -> Result<(), FetchError> {
+    let shared = fetched.await?;
+    if shared.version <= own {
+        return Ok(());
+    }
+    let keeping = move || {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            |source| FetchError::File { path, source }
+        };
+        let text = std::fs::read_to_string(&file).map_err(failed(&file))?;
+        let merged = shared.in_place_of(&text)?;
+        Config::parse(&kept, &merged).map_err(FetchError::Unusable)?;
+        lb_net::kept::write(&kept, &shared.text).map_err(failed(&kept))
+    };
+    let keeping = tokio::task::spawn_blocking(keeping);
+    keeping.await.unwrap_or(Err(FetchError::Patience))
 }
 
 /// Answers a controller that has linked, as long as it asks for nothing else.

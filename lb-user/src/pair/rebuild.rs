@@ -254,7 +254,7 @@ impl Rebuild {
             Ok(Some(Verdict::Pinned)) => reign.progress.pinned += 1,
             Ok(Some(Verdict::AtHome)) => {}
             Ok(Some(Verdict::Full)) => reign.progress.full += 1,
-            // Said again with the next refresh.
+            // It came and went meanwhile: packets of the call pass by it.
             Ok(None) => {}
             Err(error) => complain(node, &error),
         }

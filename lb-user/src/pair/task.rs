@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use bytes::Bytes;
 use lb_common::choose::{Liveness, judge, reference_at};
+use lb_net::epoch;
 use lb_net::link::{Endpoint, Identity, Limits, Listener, Roster};
-use lb_net::{epoch, kept};
 use lb_proto::call::Call as CallName;
 use lb_proto::call_state::State;
 use lb_proto::call_state::collector::{self, Collector, Mode, Pace};
@@ -48,6 +48,8 @@ const QUESTIONS: usize = 8;
 const PAGE: usize = 500;
 /// Longer than a keep-alive takes from the program to this task, so that a true one has been heard.
 const OUTBID_AFTER: Duration = Duration::from_millis(20);
+/// How often an error is said that lasts.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// How often what keep-alives and metrics say is looked up.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -82,6 +84,15 @@ pub(crate) struct PairTask {
     /// Whether the data plane and the VIPs may be here; `false` when both are known not to be.
     may_be_here: bool,
     activation: Option<Duration>,
+    activating: Instant,
+    /// Another was the main since this one last was, or since the start.
+    other_reigned: bool,
+    /// A claim of the VIPs is due, when the keep-alives that silence the old main have gone out.
+    claims: bool,
+    /// The term that is being kept, and the one that is to be kept next.
+    next_term: Option<Term>,
+    /// When it was last said that this configuration is too old.
+    said_older: Option<Instant>,
     /// Since when the program has given way to a later term, although this controller is the main.
     superseded: Option<Instant>,
     maps: Arc<Maps>,
@@ -97,13 +108,15 @@ pub(crate) struct PairTask {
     listener: Listener,
     shared: Option<Shared>,
     shared_path: PathBuf,
+    /// The own file.
+    config_path: PathBuf,
     control: mpsc::Receiver<Control>,
     questions: mpsc::Receiver<Asked>,
     intents: watch::Receiver<Intent>,
     fetched: mpsc::Sender<()>,
     report: watch::Sender<ClusterReport>,
     keeping: JoinSet<(Term, io::Result<()>)>,
-    fetching: JoinSet<Result<Shared, FetchError>>,
+    fetching: JoinSet<Result<(), FetchError>>,
     look_at: Instant,
 }
 
@@ -128,7 +141,7 @@ impl PairTask {
             id,
             cluster: config.cluster,
             epoch: epoch::begin(&pair.state_dir)?,
-            term: term::last(&pair.state_dir)?,
+            term: term::last(&pair.state_dir)?.max(term::known(&maps)?),
             seed: seed()?,
         };
         let machine = setup::machine(config, pair, &intent.keys)?;
@@ -164,6 +177,11 @@ impl PairTask {
             mover,
             may_be_here: true,
             activation: None,
+            activating: origin,
+            other_reigned: false,
+            claims: false,
+            next_term: None,
+            said_older: None,
             superseded: None,
             maps,
             clock,
@@ -178,6 +196,7 @@ impl PairTask {
             listener,
             shared: intent.shared.clone(),
             shared_path: Shared::path(pair),
+            config_path: intent.path.clone(),
             control: controls,
             questions,
             intents: changes,
@@ -227,11 +246,14 @@ impl PairTask {
             }
             let due = (self.origin + due).min(self.look_at);
             tokio::select! {
+                biased;
                 Some(control) = self.control.recv() => self.hear(&control),
                 () = sleep_until(due) => {}
                 arrival = self.rebuild.links.next() => {
                     let now = self.origin.elapsed();
                     self.rebuild.take(now, arrival);
+                    // There may be many: the sockets are read in between, acknowledgements among all.
+                    tokio::task::yield_now().await;
                 }
                 Some(kept) = self.keeping.join_next() => {
                     if let Ok((term, result)) = kept {
@@ -268,7 +290,7 @@ impl PairTask {
         let now = self.now();
         let leases = self.machine.view(now).leases;
         let held = leases.iter().filter(|lease| lease.remaining.is_some());
-        let held: Vec<u16> = held.map(|lease| lease.node.get().into()).collect();
+        let held: Vec<u16> = held.map(|lease| lease.node.get()).collect();
         self.rebuild.ask_obedient(now, |node| held.contains(&node));
     }
 
@@ -305,25 +327,23 @@ impl PairTask {
             match output {
                 Output::Send { to, bytes } => self.send(to, &bytes),
                 Output::Persist { term } => {
-                    let state_dir = self.state_dir.clone();
-                    let keep = move || (term, term::keep(&state_dir, term));
-                    self.keeping.spawn_blocking(keep);
+                    self.next_term = Some(term);
+                    self.keep_next();
                 }
                 Output::Activate {
                     term,
                     reason,
                     steps,
                 } => {
-                    self.activate(term);
                     tracing::warn!(
                         %term,
                         reason = reason.name(),
                         silence = ?steps.silence,
                         query = ?steps.query,
                         leases = ?steps.leases,
-                        activation = ?self.activation,
                         "this controller is the main"
                     );
+                    self.activate(term);
                 }
                 Output::Raise { term } => {
                     self.complain(turn::raise(&self.maps, term.0));
@@ -342,13 +362,30 @@ impl PairTask {
                     if self.fetching.is_empty() {
                         tracing::info!(%from, version, "fetching a newer configuration");
                         let endpoint = self.endpoint.clone();
-                        let id = from.get().into();
-                        self.fetching
-                            .spawn(carry::fetch(endpoint, id, *at, self.own));
+                        let peer = Identity::Controller(from.get().into());
+                        let fetched = carry::fetch(endpoint, peer, *at, self.own);
+                        let own = self.shared.as_ref().map_or(0, |own| own.version);
+                        let paths = (self.config_path.clone(), self.shared_path.clone());
+                        self.fetching.spawn(carry::take(fetched, own, paths));
                     }
                 }
                 Output::Event(event) => self.follow(event),
             }
+        }
+        if std::mem::take(&mut self.claims) {
+            self.claim();
+        }
+    }
+
+    /// Keeps the term that is to be kept, one after the other: a later one must not be overtaken.
+    fn keep_next(&mut self) {
+        if !self.keeping.is_empty() {
+            return;
+        }
+        if let Some(term) = self.next_term.take() {
+            let state_dir = self.state_dir.clone();
+            let keep = move || (term, term::keep(&state_dir, term));
+            self.keeping.spawn_blocking(keep);
         }
     }
 
@@ -361,17 +398,31 @@ impl PairTask {
         }
     }
 
-    /// Serves: new calls at once, dialogs when it is known where they live.
+    /// Serves: new calls at once, dialogs when it is known where they live. Calls are reset only when they
+    /// are taken over from another.
     fn activate(&mut self, term: Term) {
-        let began = Instant::now();
+        self.activating = Instant::now();
         self.may_be_here = true;
         self.complain(turn::activate(&self.maps, term.0));
-        let moved = self.mover.claim();
-        self.activation = Some(began.elapsed());
-        say_moved("claimed", &moved);
+        self.claims = true;
+        let mode = match std::mem::take(&mut self.other_reigned) {
+            true => self.mode,
+            false => Mode::Hot,
+        };
         let now = self.now();
-        self.rebuild.begin(now, term.0, self.mode);
+        self.rebuild.begin(now, term.0, mode);
         self.look_at = Instant::now();
+    }
+
+    fn claim(&mut self) {
+        if self.machine.role() != Role::Main {
+            return;
+        }
+        let moved = self.mover.claim();
+        let activation = self.activating.elapsed();
+        self.activation = Some(activation);
+        say_moved("claimed", &moved);
+        tracing::info!(?activation, "the data plane steers");
     }
 
     /// Does not serve: another does, or may.
@@ -379,11 +430,13 @@ impl PairTask {
         if !self.may_be_here {
             return;
         }
-        self.complain(turn::deactivate(&self.maps));
+        self.claims = false;
+        let turned = turn::deactivate(&self.maps);
         let moved = self.mover.release();
         say_moved("released", &moved);
         self.rebuild.end();
-        self.may_be_here = !moved.failed.is_empty();
+        self.may_be_here = turned.is_err() || !moved.failed.is_empty();
+        self.complain(turned);
         self.look_at = Instant::now();
     }
 
@@ -404,12 +457,14 @@ impl PairTask {
                 self.machine.persist_failed(now, term);
             }
         }
+        self.keep_next();
     }
 
     fn follow(&mut self, event: Event) {
         match event {
             Event::Following { main, term } => {
                 tracing::info!(%main, %term, "stands by");
+                self.other_reigned = true;
                 self.give_way();
             }
             Event::Missed { main, silence } => {
@@ -432,13 +487,20 @@ impl PairTask {
                     self.give_way();
                 }
             }
-            Event::OlderConfiguration { own, newer, of } => tracing::error!(
-                own,
-                newer,
-                %of,
-                "nobody is the main, and this controller may not be: its configuration is older; \
-                 write the newer one into its file, or raise `version` in [pair] if it is right"
-            ),
+            Event::OlderConfiguration { own, newer, of } => {
+                let now = Instant::now();
+                if self.said_older.is_none_or(|at| now >= at + SAY_AGAIN) {
+                    self.said_older = Some(now);
+                    tracing::error!(
+                        own,
+                        newer,
+                        %of,
+                        "nobody is the main, and this controller may not be: its configuration is \
+                         older; write the newer one into its file, or raise `version` in [pair] if \
+                         it is right"
+                    );
+                }
+            }
             Event::Stalled(gap) => {
                 tracing::warn!(
                     ?gap,
@@ -480,27 +542,14 @@ impl PairTask {
         say_moved("changed", &moved);
     }
 
-    /// A shared configuration was fetched: it is kept, and read by whoever reads configurations.
-    fn take_shared(&mut self, fetched: Result<Shared, FetchError>) {
-        let shared = match fetched {
-            Ok(shared) => shared,
+    /// A shared configuration was fetched and kept: it is to be read by whoever reads configurations.
+    fn take_shared(&mut self, fetched: Result<(), FetchError>) {
+        match fetched {
+            // One wish to read it is enough.
+            Ok(()) => drop(self.fetched.try_send(())),
             Err(error) => {
-                tracing::warn!(%error, "cannot fetch the newer configuration");
-                return;
-            }
-        };
-        let own = self.shared.as_ref().map_or(0, |own| own.version);
-        if shared.version <= own {
-            return;
-        }
-        match kept::write(&self.shared_path, &shared.text) {
-            Ok(()) => {
-                // One wish to read it is enough.
-                let _ = self.fetched.try_send(());
-            }
-            Err(error) => {
-                let path = self.shared_path.display();
-                tracing::error!(%error, %path, "cannot keep the newer configuration");
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "cannot take the newer configuration");
             }
         }
     }
@@ -517,7 +566,8 @@ impl PairTask {
                 tracing::error!(error, "cannot read the nodes' state");
             }
         }
-        let report = self.cluster();
+        // Not the addresses: the kernel may take its time to tell them.
+        let report = self.cluster(Vec::new());
         self.report.send_replace(report);
     }
 
@@ -552,7 +602,7 @@ impl PairTask {
         })
     }
 
-    fn cluster(&self) -> ClusterReport {
+    fn cluster(&self, vips: Vec<IpAddr>) -> ClusterReport {
         let now = self.now();
         let heard = self.maps.plane_status().map_or(0, |plane| plane.term_heard);
         let counts = self.endpoint.counts();
@@ -562,7 +612,6 @@ impl PairTask {
             .collect();
         links.insert("made".to_owned(), counts.made());
         links.insert("open".to_owned(), counts.open());
-        let vips = self.mover.present().unwrap_or_default();
         ClusterReport::of(Sources {
             view: self.machine.view(now),
             now,
@@ -575,7 +624,7 @@ impl PairTask {
             linked: self.rebuild.links.linked().collect(),
             links,
             activation: self.activation,
-            vips: vips.into_iter().collect(),
+            vips,
         })
     }
 
@@ -583,7 +632,11 @@ impl PairTask {
         let now = self.now();
         let done = |_| Answer::Done { done: true };
         match question {
-            Question::Cluster => Ok(Answer::Cluster(Box::new(self.cluster()))),
+            Question::Cluster => {
+                let vips = self.mover.present().unwrap_or_default();
+                let report = self.cluster(vips.into_iter().collect());
+                Ok(Answer::Cluster(Box::new(report)))
+            }
             Question::Calls { after, node, state } => self.calls(after, node, state.as_deref()),
             Question::FailOver { to } => {
                 let known = setup::controller_id(to);

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use lb_net::kept;
 use lb_proto::failover::Term;
 
+use crate::plane::{AccessError, Maps};
+
 const FILE: &str = "term";
 
 /// The term cannot be read, so that it might be asked for twice.
@@ -28,6 +30,12 @@ pub(super) fn last(state_dir: &Path) -> Result<Term, TermError> {
         }))),
         Err(source) => Err(TermError { path, source }),
     }
+}
+
+/// The latest that this machine's data plane has heard of, or reigned in: it may outlive the file.
+pub(super) fn known(maps: &Maps) -> Result<Term, AccessError> {
+    let (reigned, heard) = (maps.turnout()?.term, maps.plane_status()?.term_heard);
+    Ok(Term(reigned.max(heard)))
 }
 
 /// Keeps a term: on the disk when this returns.

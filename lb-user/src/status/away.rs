@@ -43,7 +43,12 @@ pub fn pin_away(
     };
     for _ in 0..ATTEMPTS {
         if let Some(pin) = maps.pin(key)? {
-            let marks = if pin.node == node { pin.flags } else { 0 };
+            // It lives, whatever has passed.
+            let marks = if pin.node == node {
+                pin.flags & !Pin::ENDED
+            } else {
+                0
+            };
             let flags = marks | fresh.flags;
             if maps.update_pin(key, Pin { flags, ..fresh })? {
                 return Ok(Some(Verdict::Pinned));

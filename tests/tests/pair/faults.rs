@@ -11,8 +11,11 @@
 //! | [`restarts`] | what of daemons that are killed and started again? |
 //! | [`forgeries`] | what of control datagrams and links that are not genuine? |
 //! | [`configuration`] | what of a stand-by with an older configuration? |
+//! | [`alarms`] | what of a network that loses and delays? |
+//! | [`weather`] | how is a cable made to? |
 //! | [`announced`] | what where a routing daemon announces the VIP? |
 
+mod alarms;
 mod announced;
 mod begin;
 mod cables;
@@ -23,3 +26,4 @@ mod partitions;
 mod questions;
 mod restarts;
 mod watch;
+mod weather;

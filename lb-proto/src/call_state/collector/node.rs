@@ -172,6 +172,14 @@ impl Node {
         self.named.clear();
     }
 
+    /// A reset that it was asked for goes on, whatever it is asked next.
+    pub(super) fn keep_reset(&mut self) {
+        let is_asked = self.asked.as_ref();
+        if is_asked.is_some_and(|asked| matches!(asked.question, Question::Reset)) {
+            (self.is_reset, self.step, self.asked) = (true, Step::Keys, None);
+        }
+    }
+
     /// It is gone.
     pub(super) fn unlink(&mut self, now: Duration) {
         self.is_linked = false;

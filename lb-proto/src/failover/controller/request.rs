@@ -6,6 +6,9 @@ use crate::failover::wire::{Body, Reason};
 use crate::failover::{ControllerId, Party, Term};
 use std::time::Duration;
 
+/// A switchback is tried again after ten minutes at the latest, with the default wait.
+const MOST_DOUBLINGS: u32 = 6;
+
 /// Why nobody is asked to take over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
@@ -142,7 +145,8 @@ impl Controller {
     }
 
     /// The preferred controller, when it is to, asks for the reign once it has been well for long
-    /// enough: it ran without a stall, heard a main, and had no older configuration.
+    /// enough: it ran without a stall, heard a main, and had no older configuration. Twice as long after
+    /// each time that it asked and did not become main.
     pub(super) fn switch_back(&mut self, now: Duration) {
         let is_well = matches!(self.state, State::StandBy(Phase::Following))
             && self.newer.is_none()
@@ -153,8 +157,11 @@ impl Controller {
             return;
         }
         let since = *self.well_since.get_or_insert(now);
-        if now.saturating_sub(since) >= self.config.switchback_after {
+        // Each that came to nothing has cost a moment without a main.
+        let wait = self.config.switchback_after * (1 << self.switchbacks.min(MOST_DOUBLINGS));
+        if now.saturating_sub(since) >= wait {
             self.well_since = Some(now);
+            self.switchbacks += 1;
             // It follows a main, so there is one to ask.
             let _ = self.wish(now, self.id, Reason::Switchback);
         }

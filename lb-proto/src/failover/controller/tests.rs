@@ -545,3 +545,30 @@ fn nobody_drains_it() {
             .any(|output| matches!(output, Output::Persist { .. }))
     );
 }
+
+#[test]
+fn a_main_of_a_lower_term_is_none() {
+    // For a stand-by that follows one of a higher term: it is not even a sign of life.
+    let mut bench = Bench::new(2, Timing::DEFAULT);
+    assert_eq!(bench.hear_main(20, 0), Ok(()));
+    bench.pass(ms(100));
+    assert_eq!(bench.hear_main(19, 0), Err(Refusal::LowerTerm));
+    let view = bench.controller.view(bench.now);
+    assert_eq!(view.main, Some((Term(20), controller(1))));
+    assert_eq!(view.silence, Some(ms(100)));
+    assert_eq!(view.refusals.get(Refusal::LowerTerm), 1);
+
+    // And for a main, whom nobody of its own term can dethrone either.
+    let mut bench = Bench::new(2, Timing::DEFAULT);
+    let term = bench.crown().0;
+    assert_eq!(bench.hear_main(term - 1, 0), Err(Refusal::LowerTerm));
+    assert_eq!(bench.hear_main(term, 0), Err(Refusal::OutOfTurn));
+    assert_eq!(bench.controller.role(), Role::Main);
+    assert_eq!(bench.hear_main(term + 1, 0), Ok(()));
+    assert_eq!(bench.controller.role(), Role::StandBy);
+    let why = Deactivation::HigherTerm {
+        by: controller(1),
+        term: Term(term + 1),
+    };
+    assert!(bench.outputs().contains(&Output::Deactivate { why }));
+}

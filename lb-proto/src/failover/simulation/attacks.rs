@@ -1,7 +1,8 @@
 //! Forged, played back, from elsewhere, of a lower term: refused and counted, every single one.
 
+use super::machine::Setting;
 use super::network::CALM;
-use super::world::{CLUSTER, KEY, Setting, World, controller_id, ms};
+use super::world::{CLUSTER, KEY, World, controller_id, ms};
 use crate::failover::trust::{Marks, Refusal, Refusals, Stamper};
 use crate::failover::wire::{
     Ack, Body, Bytes, Datagram, LeaseRequest, Missing, Reason, Stamp, WireError,

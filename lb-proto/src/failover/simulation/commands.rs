@@ -1,7 +1,9 @@
 //! Takeovers on request, switchback, configurations of different age.
 
+use super::machine::Setting;
 use super::network::{CALM, FAIR, FOUL};
-use super::world::{Note, Setting, World, controller_id, ms};
+use super::world::{Note, World, controller_id, ms};
+use crate::failover::Term;
 use crate::failover::controller::{Deactivation, Event, RequestError, Switchback};
 use crate::failover::wire::Reason;
 use std::time::Duration;
@@ -183,5 +185,22 @@ fn an_older_configuration_does_not_reign() {
         }
         world.pass(ms(400));
         assert_eq!(world.reigning(), Some(target));
+    }
+}
+
+/// A term that somebody made up is outbid by the main, and by nobody else.
+#[test]
+fn an_invented_term_is_outbid() {
+    for seed in 0..50 {
+        let (mut world, main) = at_peace(Setting::new(1 + seed as usize % 9), seed);
+        let invented = Term(1_000);
+        for host in [1 - main, main] {
+            world.with_controller(host, |controller, now| controller.outbid(now, invented));
+        }
+        world.watcher.expect(Some(main));
+        world.pass(ms(300));
+        let raised = world.with_controller(main, |controller, now| controller.reigns(now));
+        assert_eq!(raised, Some(Some(invented.next())), "seed {seed}");
+        world.settle(ms(1_000));
     }
 }

@@ -1,10 +1,12 @@
 //! Mains that are half dead, restarts in mid-takeover, and how fast a loss is noticed.
 
+use super::machine::Setting;
 use super::network::{CALM, FAIR, ROUGH, Weather};
-use super::world::{Note, Setting, World, ms};
+use super::world::{Note, World, controller_id, ms};
 use crate::failover::Timing;
 use crate::failover::controller::Event;
 use crate::failover::wire::Reason;
+use crate::failover::witness;
 use std::time::Duration;
 
 const HEALED: Duration = ms(5_000);
@@ -104,7 +106,7 @@ impl Times {
         let at = |share: usize| self.0[(self.0.len() - 1) * share / 100];
         let (count, most) = (self.0.len(), at(100));
         println!(
-            "{what}: median {:?}, 99 % {:?}, at most {most:?} ({count} seeds)",
+            "{what}: median {:?}, 99 % {:?}, at most {most:?} (of {count})",
             at(50),
             at(99)
         );
@@ -112,10 +114,20 @@ impl Times {
     }
 }
 
-/// From the main's death, at any moment between two keep-alives, to the decision and to the leases,
-/// with clocks that drift.
-fn takeovers(interval: u64, weather: Weather, seeds: u64) -> (Times, Times) {
-    let (mut decided, mut reigned) = (Times::default(), Times::default());
+/// From the main's death, at any moment between two keep-alives.
+#[derive(Default)]
+struct Takeovers {
+    /// Until the stand-by had decided.
+    decided: Times,
+    /// Until it held the leases.
+    reigned: Times,
+    /// Until each node had noticed by itself.
+    nodes: Times,
+}
+
+/// With clocks that drift. The steps that are told add up to what is seen from outside.
+fn takeovers(interval: u64, weather: Weather, seeds: u64) -> Takeovers {
+    let mut takeovers = Takeovers::default();
     for seed in 0..seeds {
         let setting = Setting {
             timing: Timing::new(ms(interval), 3, None).expect("within bounds"),
@@ -124,45 +136,65 @@ fn takeovers(interval: u64, weather: Weather, seeds: u64) -> (Times, Times) {
         let (mut world, main) = at_peace(setting, weather, seed);
         let time = world.random_time(ms(interval * 3));
         world.pass(ms(interval * 10) + time);
+        let (_, before) = world.settled().expect("at peace");
         world.notes.clear();
         world.kill(main);
         let dead = world.now;
         world.pass(ms(interval * 20));
-        let since = |wanted: fn(&Note) -> bool| {
-            let mut notes = world.notes.iter();
-            let found = notes.find(|(_, _, note)| wanted(note));
-            let (at, _, _) = found.unwrap_or_else(|| panic!("seed {seed}: nobody took over"));
-            *at - dead
-        };
-        decided.0.push(since(|note| {
-            matches!(
-                note,
-                Note::Of(Event::Candidate {
-                    reason: Reason::Loss,
-                    ..
-                })
-            )
-        }));
-        reigned.0.push(since(|note| {
-            matches!(note, Note::Activated(_, Reason::Loss, _))
-        }));
+        let mut noticed = 0;
+        for (at, host, note) in &world.notes {
+            match note {
+                Note::Of(Event::Candidate { .. }) => takeovers.decided.0.push(*at - dead),
+                Note::Activated(term, Reason::Loss, steps) => {
+                    assert_eq!((*host, *term), (1 - main, before.next()), "seed {seed}");
+                    takeovers.reigned.0.push(*at - dead);
+                    // It is told by a clock that is off by a seventeenth, and from when the last
+                    // keep-alive came, be it before the death or after.
+                    let seen = *at - dead;
+                    let (told, last) = (steps.total(), ms(interval) + weather.delay);
+                    assert!(
+                        told <= (seen + last) * 18 / 17,
+                        "seed {seed}: {steps:?}, {seen:?}"
+                    );
+                    assert!(
+                        told + weather.delay >= seen * 16 / 17,
+                        "seed {seed}: {steps:?}, {seen:?}"
+                    );
+                }
+                Note::OfNode(witness::Event::Missed { controller, .. })
+                    if *controller == controller_id(main) =>
+                {
+                    noticed += 1;
+                    takeovers.nodes.0.push(*at - dead);
+                }
+                _ => {}
+            }
+        }
+        assert!(noticed >= world.setting.nodes, "seed {seed}");
+        assert_eq!(takeovers.reigned.0.len() as u64, seed + 1, "seed {seed}");
     }
-    (decided, reigned)
+    takeovers
 }
 
 /// The decision is within misses × interval + 100 ms of the death, and so is the reign.
 #[test]
 fn a_loss_is_noticed_in_time() {
     for (name, weather) in [("fair", FAIR), ("rough", ROUGH)] {
-        let (mut decided, mut reigned) = takeovers(20, weather, 1_000);
+        let Takeovers {
+            mut decided,
+            mut reigned,
+            mut nodes,
+        } = takeovers(20, weather, 1_000);
         let limit = ms(3 * 20 + 100);
         let most = decided.show(&format!("20 ms, {name} weather, decided"));
         assert!(most <= limit, "{most:?}");
         let most = reigned.show(&format!("20 ms, {name} weather, reigns"));
         // The decision is what is promised; leases run on while the weather delays the last renewal.
         assert!(most <= limit + weather.delay, "{most:?}");
+        nodes.show(&format!("20 ms, {name} weather, nodes notice"));
     }
-    let (mut decided, mut reigned) = takeovers(100, FAIR, 200);
-    decided.show("100 ms, fair weather, decided");
-    reigned.show("100 ms, fair weather, reigns");
+    let mut slow = takeovers(100, FAIR, 200);
+    slow.decided.show("100 ms, fair weather, decided");
+    slow.reigned.show("100 ms, fair weather, reigns");
+    slow.nodes.show("100 ms, fair weather, nodes notice");
 }

@@ -1,7 +1,8 @@
 //! Every two-colouring of five nodes, one-way cuts, links that flap.
 
+use super::machine::Setting;
 use super::network::{CALM, Cuts, FAIR};
-use super::world::{Setting, World, ms};
+use super::world::{World, ms};
 use std::time::Duration;
 
 const NODES: usize = 5;

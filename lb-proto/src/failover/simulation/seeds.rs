@@ -1,7 +1,8 @@
 //! A hundred thousand short lives full of misfortune.
 
+use super::machine::Setting;
 use super::network::{CALM, Cuts, FAIR, FOUL, ROUGH, Weather};
-use super::world::{Setting, World, controller_id, ms};
+use super::world::{World, controller_id, ms};
 use crate::failover::controller::Switchback;
 use crate::failover::wire::Role;
 use crate::failover::{ControllerId, Term, Timing};

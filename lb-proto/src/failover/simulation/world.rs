@@ -1,13 +1,13 @@
 //! Machines with clocks, disks and sockets of their own, and how time passes for them.
 
 use super::invariants::Watcher;
+use super::machine::{Clock, Disk, Host, Inbox, Machine, Setting, Written};
 use super::network::{Cuts, Queue, Weather};
-use crate::failover::controller::{self, Config, Controller, Deactivation, Steps, Switchback};
-use crate::failover::lease::Grant;
+use crate::failover::controller::{self, Config, Controller, Deactivation, Steps};
 use crate::failover::trust::{Members, Refusal};
 use crate::failover::wire::{Bytes, Reason};
 use crate::failover::witness::{self, Witness};
-use crate::failover::{ControllerId, NodeId, Party, Term, Timing};
+use crate::failover::{ControllerId, NodeId, Party, Term};
 use crate::keys::NumberedKey;
 use crate::random::Random;
 use lb_common::siphash::SipKey;
@@ -29,99 +29,6 @@ pub(super) const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// A clock that runs faster or slower than the world's: `rate` 65,536ths of a second a second.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Clock {
-    base: u64,
-    rate: u64,
-}
-
-/// A second of the world, in a clock's rate.
-const TRUE_RATE: u64 = 1 << 16;
-/// Between the slowest and the fastest clock lies a factor of 9/8, all that leases allow for.
-const DRIFT: u64 = TRUE_RATE / 17;
-
-impl Clock {
-    fn new(random: &mut Random, drifts: bool) -> Self {
-        let rate = match random.below(4) {
-            _ if !drifts => TRUE_RATE,
-            0 => TRUE_RATE - DRIFT,
-            1 => TRUE_RATE + DRIFT,
-            _ => TRUE_RATE - DRIFT + random.below(2 * DRIFT + 1),
-        };
-        Self {
-            base: random.below(1 << 50),
-            rate,
-        }
-    }
-
-    fn local(&self, world: Duration) -> Duration {
-        let passed = world.as_nanos() * u128::from(self.rate) >> 16;
-        Duration::from_nanos(self.base + passed as u64)
-    }
-
-    /// When the clock will show that, or a nanosecond later.
-    fn world(&self, local: Duration) -> Duration {
-        let passed = (local.as_nanos() as u64).saturating_sub(self.base);
-        let world = ((u128::from(passed) << 16) / u128::from(self.rate)) as u64;
-        Duration::from_nanos(world + 1)
-    }
-}
-
-pub(super) enum Machine {
-    Controller(Box<Controller>),
-    Witness(Box<Witness>),
-}
-
-/// What is on a disk.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Disk {
-    pub(super) term: Term,
-    pub(super) grant: Option<Grant>,
-}
-
-#[derive(Clone, Copy)]
-enum Written {
-    Term(Term),
-    Grant(Grant),
-}
-
-enum Inbox {
-    Datagram(usize, Bytes),
-    Persisted(Term),
-}
-
-pub(super) struct Host {
-    clock: Clock,
-    pub(super) machine: Option<Machine>,
-    pub(super) disk: Disk,
-    /// On its way to the disk, which writes one after the other.
-    writing: VecDeque<Written>,
-    /// When the disk will have written all of it.
-    disk_busy_until: Duration,
-    epoch: u32,
-    /// Until when it does not run, or did not when it has not run since.
-    frozen_until: Option<Duration>,
-    inbox: VecDeque<Inbox>,
-    wakes_at: Duration,
-    /// A controller's data plane.
-    pub(super) active: Option<Term>,
-    /// The version of its configuration.
-    pub(super) version: u64,
-}
-
-impl Host {
-    /// Whether it has not run since it was frozen.
-    pub(super) const fn is_frozen(&self) -> bool {
-        self.frozen_until.is_some()
-    }
-
-    /// It runs again from now on.
-    pub(super) fn thaw(&mut self, now: Duration) {
-        self.frozen_until = self.frozen_until.map(|_| now);
-    }
-}
-
 enum Event {
     /// The machine's next time-out, perhaps.
     Wake(usize),
@@ -139,31 +46,6 @@ pub(super) enum Note {
     Of(controller::Event),
     OfNode(witness::Event),
     Fetch(u64),
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Setting {
-    pub(super) controllers: usize,
-    pub(super) nodes: usize,
-    pub(super) timing: Timing,
-    pub(super) switchback: Switchback,
-    pub(super) drifts: bool,
-    /// The longest that a disk takes to write.
-    pub(super) disk: Duration,
-}
-
-impl Setting {
-    /// Two controllers, keep-alives every 20 ms.
-    pub(super) fn new(nodes: usize) -> Self {
-        Self {
-            controllers: 2,
-            nodes,
-            timing: Timing::new(ms(20), 3, None).expect("within bounds"),
-            switchback: Switchback::Stay,
-            drifts: true,
-            disk: ms(3),
-        }
-    }
 }
 
 pub(super) struct World {
@@ -642,15 +524,6 @@ impl World {
                 _ => {}
             }
             self.queue.put(self.now, Event::Arrive(from, to, bytes));
-        }
-    }
-}
-
-impl Disk {
-    fn write(&mut self, written: Written) {
-        match written {
-            Written::Term(term) => self.term = term,
-            Written::Grant(grant) => self.grant = Some(grant),
         }
     }
 }

@@ -6,10 +6,9 @@ use super::{
 };
 use crate::failover::{ControllerId, NodeId, Party, Term};
 use lb_common::Window;
+use lb_common::reign::{BY_CONTROLLER as FROM_CONTROLLER, REIGNS};
 use std::time::Duration;
 
-const FROM_CONTROLLER: u8 = 1;
-const REIGNS: u8 = 2;
 const URGENT: u8 = 4;
 const MISSING_LINK: u8 = 1;
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::failover::NodeId;
+use lb_common::reign::Reign;
 use proptest::prelude::*;
 
 const KEYS: [NumberedKey; 2] = [
@@ -145,6 +146,21 @@ proptest! {
     #[test]
     fn round_trip((datagram, key) in datagram()) {
         prop_assert_eq!(Datagram::read(&datagram.write(key.key), &KEYS), Ok(datagram));
+    }
+
+    /// The program, which reads no more than the head, believes mains' keep-alives and nothing else.
+    #[test]
+    fn the_program_reads_claims_alone((datagram, key) in datagram()) {
+        let header = datagram.header;
+        let is_claim = matches!(datagram.body, Body::KeepAlive(_)) && header.reigns;
+        let claim = Reign {
+            key_id: key.id,
+            cluster: header.cluster,
+            term: header.term.0,
+        };
+        let bytes = datagram.write(key.key);
+        let read = Reign::read(&bytes[..], 0, CONTROL_LEN as u32);
+        prop_assert_eq!(read, is_claim.then_some(claim));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 use super::*;
 use crate::failover::LONGEST_LEASE;
-use crate::failover::wire::{CONTROL_LEN, Datagram, Report};
+use crate::failover::wire::{CONTROL_LEN, Datagram, LeaseRequest, Reason, Report, Role, Verdict};
 use lb_common::siphash::SipKey;
 
 const CLUSTER: u32 = 7;

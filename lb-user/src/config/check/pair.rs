@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lb_proto::failover::Timing;
 use toml::Spanned;
 
 use super::super::file;
@@ -66,12 +67,20 @@ impl Checker {
             }
         };
         let keep_alive = self.number(pair.keepalive_ms.as_ref(), 100, 10..=1_000);
+        let keep_alive = Duration::from_millis(keep_alive as u64);
+        let misses = self.number(pair.misses.as_ref(), 3, 1..=10) as u32;
+        if let Err(error) = Timing::new(keep_alive, misses as u8, None) {
+            let at = pair.misses.as_ref().or(pair.keepalive_ms.as_ref());
+            let at = at.map_or(span, Spanned::span);
+            let help = "have a shorter keepalive_ms or fewer misses";
+            self.wrong(at, error.to_string(), help);
+        }
         Some(Pair {
             id,
             controllers: known,
             state_dir: self.absolute(pair.state_dir, DEFAULT_STATE_DIR),
-            keep_alive: Duration::from_millis(keep_alive as u64),
-            misses: self.number(pair.misses.as_ref(), 3, 1..=10) as u32,
+            keep_alive,
+            misses,
             mode,
             switchback: pair.switchback,
             takeover,

@@ -72,10 +72,13 @@ fn a_main_that_stands_still_is_replaced_and_a_stand_by_that_stood_still_replaces
     let passive = service.daemons.reason_of(1, "passive")?;
     let seen = watch.stay(Duration::from_millis(500))?;
     ensure!(
-        seen.answers[0] == 0,
+        seen.answers[0] == [0; 2],
         "the one that stands still answers for the VIP: {seen:?}"
     );
-    ensure!(seen.answers[1] > 10, "the main does not: {seen:?}");
+    ensure!(
+        seen.answers[1].iter().all(|count| *count > 5),
+        "the main does not: {seen:?}"
+    );
     let now = service.daemons.reason_of(1, "passive")?;
     ensure!(
         now > passive,
@@ -101,7 +104,10 @@ fn a_main_that_stands_still_is_replaced_and_a_stand_by_that_stood_still_replaces
         "it steered again for a while: {:?}",
         seen.changes
     );
-    ensure!(seen.answers[0] == 0, "it answered for the VIP: {seen:?}");
+    ensure!(
+        seen.answers[0] == [0; 2],
+        "it answered for the VIP: {seen:?}"
+    );
     let log = service.controller(1).log();
     ensure!(log.contains("not the main any more"), "{log}");
     Ok(())

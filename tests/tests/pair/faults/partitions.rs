@@ -8,7 +8,7 @@ use pointsman_tests::daemons::Pair;
 use pointsman_tests::lab::{Cut, Host, Lab, wait_until};
 
 use super::begin::begin;
-use super::watch::{Watch, expect_a_call, other, place};
+use super::watch::{Seen, Watch, expect_a_call, other, place};
 use crate::service::lab;
 
 /// Leases of 250 ms: a node holds itself to one for 32 ms longer than the main does.
@@ -27,7 +27,7 @@ const LEASE: Duration = Duration::from_millis(250);
 const STEP_DOWN: Duration = Duration::from_millis(250 + 100);
 /// The main is missed (150 ms) and asked (50 ms), the nodes' leases run out (282 ms after the last
 /// renewal); a candidate that came too early waits for an interval and up to two leases, and asks again.
-const TAKE_OVER: Duration = Duration::from_millis(2_000);
+const TAKE_OVER: Duration = Duration::from_millis(1_200);
 /// For how long nothing else may happen then.
 const HOLD: Duration = Duration::from_millis(300);
 const HEALED: Duration = Duration::from_secs(5);
@@ -138,6 +138,10 @@ fn never_two_mains_and_one_wherever_there_can_be() -> Result<()> {
                 logs.join("\n")
             )
         })?;
+        if expected != Expected::Nobody {
+            expect_a_call(&lab, &format!("parted-{number}"), HEALED)
+                .with_context(|| what.clone())?;
+        }
         let healing = Instant::now();
         drop(cuts);
         watch
@@ -161,8 +165,8 @@ fn follow(watch: &Watch, main: u16, expected: Expected, begin: Instant) -> Resul
     let only = |id: u16| [id == 1, id == 2];
     match expected {
         Expected::Main => {
-            let seen = watch.stay(LEASE * 2 + HOLD)?;
-            ensure!(seen.steers == only(main), "{seen:?}");
+            watch.stay(LEASE * 2)?;
+            let seen = answers_only(watch, only(main))?;
             ensure!(
                 seen.changes.iter().all(|(_, steers)| *steers == only(main)) || !watch.is_calm(),
                 "the main was none for a while: {:?}",
@@ -171,9 +175,8 @@ fn follow(watch: &Watch, main: u16, expected: Expected, begin: Instant) -> Resul
             Ok(Duration::ZERO)
         }
         Expected::StandBy => {
-            let after = watch.expect(only(other(main)), begin, TAKE_OVER)?;
-            let seen = watch.stay(HOLD)?;
-            ensure!(seen.steers == only(other(main)), "{seen:?}");
+            let after = taken_over(watch, only(other(main)), begin)?;
+            answers_only(watch, only(other(main)))?;
             Ok(after)
         }
         Expected::Nobody => {
@@ -182,8 +185,8 @@ fn follow(watch: &Watch, main: u16, expected: Expected, begin: Instant) -> Resul
                 after <= STEP_DOWN || !watch.is_calm(),
                 "the main stepped down after {after:?}"
             );
-            let seen = watch.stay(LEASE * 2 + HOLD)?;
-            ensure!(seen.steers == [false; 2], "{seen:?}");
+            watch.stay(LEASE * 2)?;
+            answers_only(watch, [false; 2])?;
             Ok(after)
         }
         Expected::Deposed => {
@@ -198,7 +201,34 @@ fn follow(watch: &Watch, main: u16, expected: Expected, begin: Instant) -> Resul
                 after <= STEP_DOWN || !watch.is_calm(),
                 "the main stepped down after {after:?}"
             );
-            watch.expect(only(other(main)), begin, TAKE_OVER)
+            let after = taken_over(watch, only(other(main)), begin)?;
+            answers_only(watch, only(other(main)))?;
+            Ok(after)
         }
     }
+}
+
+/// For a while, these and no others steer, and answer whoever asks for the VIPs.
+fn answers_only(watch: &Watch, steers: [bool; 2]) -> Result<Seen> {
+    let before = watch.look()?.answers;
+    let seen = watch.stay(HOLD)?;
+    ensure!(seen.steers == steers, "{seen:?}");
+    for ((steers, before), now) in steers.iter().zip(before).zip(seen.answers) {
+        let is_asked = |(before, now): (u32, u32)| now > before;
+        let mut answers = before.into_iter().zip(now).map(is_asked);
+        ensure!(
+            answers.all(|has| has == *steers),
+            "{before:?} answers became {now:?}: {seen:?}"
+        );
+    }
+    Ok(seen)
+}
+
+fn taken_over(watch: &Watch, steers: [bool; 2], begin: Instant) -> Result<Duration> {
+    let after = watch.expect(steers, begin, HEALED)?;
+    ensure!(
+        after <= TAKE_OVER || !watch.is_calm(),
+        "taken over after {after:?}"
+    );
+    Ok(after)
 }

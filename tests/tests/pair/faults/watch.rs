@@ -37,10 +37,8 @@ pub(super) struct Seen {
     pub(super) two_mains: u32,
     /// Polls in which both daemons answered.
     pub(super) polls: u32,
-    /// Answers for a VIP, by LB.
-    pub(super) answers: [u32; 2],
-    /// Questions for a VIP that both LBs answered.
-    pub(super) both_answered: u32,
+    /// Answers for the VIPs, by LB: for the IPv4 one, for the IPv6 one.
+    pub(super) answers: [[u32; 2]; 2],
     /// What the daemons said last; nothing of one that does not answer.
     pub(super) reports: [Option<Value>; 2],
     /// What has gone wrong with watching.
@@ -340,15 +338,11 @@ fn watch_answers(
         thread::sleep(POLL);
         let answers = questioner.answers()?;
         let mut seen = lock(seen);
-        for (count, mac) in seen.answers.iter_mut().zip(macs) {
-            *count += answers.iter().filter(|(of, _)| *of == mac).count() as u32;
+        for (counts, mac) in seen.answers.iter_mut().zip(macs) {
+            for (_, vip) in answers.iter().filter(|(of, _)| *of == mac) {
+                counts[usize::from(vip.is_ipv6())] += 1;
+            }
         }
-        let by_both = |vip| {
-            let by = |mac| answers.contains(&(mac, vip));
-            macs.into_iter().all(by)
-        };
-        let vips = answers.iter().map(|(_, vip)| *vip);
-        seen.both_answered += u32::from(vips.clone().any(by_both));
     }
     Ok(())
 }
