@@ -29,6 +29,8 @@ const ROOM: u32 = 300;
 /// Requests of the switch's under way at a time.
 const WINDOW: usize = 100;
 const PORT: u16 = 5090;
+/// From the flood of calls until the main is lost: a small machine's daemons may not hear each other in it.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// What became of it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -86,6 +88,7 @@ pub(super) fn run(lab: &Lab) -> Result<Failover> {
 
     let mut switch = Callers::open(lab, PORT)?;
     switch.establish("call", CALLS, WINDOW)?;
+    switch.run_for(QUIET)?;
     let away = away(&daemons, &switch)?;
     screen::line(format_args!(
         "{} calls in progress on {NODES} nodes, {} of them away from the home of their Call-ID; \

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use super::host::{PORT, Port};
 use super::pass::PassProgram;
-use super::{Bpffs, Host, Namespace, held};
+use super::{Bpffs, Host, Namespace, command, held};
 use held::Held;
 
 /// How the LB is connected.
@@ -100,7 +100,10 @@ impl Lab {
         let number = LABS.fetch_add(1, Ordering::Relaxed);
         let name = |part: &str| format!("{}{number}-{part}", held::prefix());
 
-        let directory = Directory::create(std::env::temp_dir().join(name("lab")))?;
+        let path = std::env::temp_dir().join(name("lab"));
+        // What controllers and nodes keep of leases must be on the disk before they go on. Machines of a
+        // pair have a disk each; those of a lab would share one, with whatever else writes there.
+        let directory = Directory::create(path, is_pair)?;
         let bpffs = Bpffs::mount(directory.path.join("bpf"))?;
         let bridge = Namespace::create(name("bridge"))?;
         for network in Network::all(plan.arms) {
@@ -369,18 +372,26 @@ impl Network {
 #[derive(Debug)]
 struct Directory {
     path: PathBuf,
+    is_in_memory: bool,
 }
 
 impl Directory {
-    fn create(path: PathBuf) -> Result<Self> {
+    fn create(path: PathBuf, is_in_memory: bool) -> Result<Self> {
         Held::Directory(path.clone()).hold();
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self { path })
+        if is_in_memory {
+            Held::Mount(path.clone()).hold();
+            command::run("mount", &format!("-t tmpfs lab {}", path.display()))?;
+        }
+        Ok(Self { path, is_in_memory })
     }
 }
 
 impl Drop for Directory {
     fn drop(&mut self) {
+        if self.is_in_memory {
+            Held::Mount(self.path.clone()).release();
+        }
         Held::Directory(self.path.clone()).release();
     }
 }

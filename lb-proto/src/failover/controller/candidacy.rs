@@ -238,6 +238,8 @@ impl Controller {
             return;
         };
         let (term, after) = (candidacy.term, now.saturating_sub(candidacy.since));
+        // The next candidacy is for the same loss, unless a main is heard.
+        self.loss = candidacy.loss;
         self.counts.given_up += 1;
         self.event(Event::GaveUp { term, why, after });
         self.sent.clear();
