@@ -51,13 +51,15 @@ impl<'lab> Service<'lab> {
             redirects.push(daemons.start_redirect(node)?);
         }
         let nodes: Vec<u16> = lab.node_ids().collect();
-        daemons.wait_for_nodes(&mut controller, &nodes)?;
-        for node in nodes {
+        for node in &nodes {
             // Only an answer to the redirect server's question makes it speak.
             eventually(&format!("node {node} to speak"), PATIENCE, || {
-                Ok(daemons.ask_redirect(node, "status")?["speaking"] == true)
+                Ok(daemons.ask_redirect(*node, "status")?["speaking"] == true)
             })?;
         }
+        // Not before: while nobody was ever heard all count as up, and one that speaks late may have been
+        // declared down meanwhile, and be held down for a moment.
+        daemons.wait_for_nodes(&mut controller, &nodes)?;
         Ok(Self {
             homes: Homes::open(&daemons.pins())?,
             daemons,

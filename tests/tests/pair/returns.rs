@@ -66,7 +66,8 @@ fn comes_back(absence: Absence, switchback: &'static str) -> Result<()> {
     scene.expect_list(2)?;
     if switchback == "resume" {
         let begin = Instant::now();
-        scene.callers.run_for(Duration::from_secs(5))?;
+        // With what the list above took, less than the wait of ten seconds.
+        scene.callers.run_for(Duration::from_secs(2))?;
         ensure!(scene.service.cluster(1)?["role"] == "stand-by", "too early");
         loop {
             // Calls go on meanwhile.
