@@ -1,5 +1,7 @@
 //! A pair in service: two controllers, and a redirect server on each node.
 
+use std::ops::Deref;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -18,12 +20,31 @@ pub(crate) struct Service<'lab> {
     pub(crate) redirects: Vec<Process>,
 }
 
+/// Labs of pairs one at a time: a dozen daemons that count milliseconds are enough for a small machine.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// The lab of a pair, while there is no other.
+pub(crate) struct OnlyLab {
+    lab: Lab,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Deref for OnlyLab {
+    type Target = Lab;
+
+    fn deref(&self) -> &Lab {
+        &self.lab
+    }
+}
+
 /// The lab of a pair with four nodes.
-pub(crate) fn lab() -> Result<Lab> {
-    Lab::start_pair(Plan {
+pub(crate) fn lab() -> Result<OnlyLab> {
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let lab = Lab::start_pair(Plan {
         nodes: 4,
         arms: Arms::One,
-    })
+    })?;
+    Ok(OnlyLab { lab, _alone: alone })
 }
 
 /// What daemons are told: redirect servers before SIP servers, and this pair.
