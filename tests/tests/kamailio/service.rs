@@ -54,7 +54,8 @@ impl<'lab> Service<'lab> {
         for node in &nodes {
             // Only an answer to the redirect server's question makes it speak.
             eventually(&format!("node {node} to speak"), PATIENCE, || {
-                Ok(daemons.ask_redirect(*node, "status")?["speaking"] == true)
+                let status = daemons.ask_redirect(*node, "status");
+                Ok(status.is_ok_and(|status| status["speaking"] == true))
             })?;
         }
         // Not before: while nobody was ever heard all count as up, and one that speaks late may have been
