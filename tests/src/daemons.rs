@@ -202,9 +202,12 @@ impl<'lab> Daemons<'lab> {
         eventually(&format!("nodes {nodes:?} to be Up"), PATIENCE, || {
             controller.expect_running()?;
             Ok(self.nodes_of(id).is_ok_and(|states| {
+                // While nobody was ever heard all count as up; then those that were heard.
+                let is_heard =
+                    |state: &NodeState| self.settings.silent || state.admission.is_some();
                 states
                     .iter()
-                    .all(|state| state.is_up() == nodes.contains(&state.node))
+                    .all(|state| (state.is_up() && is_heard(state)) == nodes.contains(&state.node))
                     && nodes
                         .iter()
                         .all(|node| states.iter().any(|state| state.node == *node))

@@ -58,8 +58,7 @@ impl<'lab> Service<'lab> {
                 Ok(status.is_ok_and(|status| status["speaking"] == true))
             })?;
         }
-        // Not before: while nobody was ever heard all count as up, and one that speaks late may have been
-        // declared down meanwhile, and be held down for a moment.
+        // Not before: one that speaks late may have been declared down, and is held down for a moment.
         daemons.wait_for_nodes(&mut controller, &nodes)?;
         Ok(Self {
             homes: Homes::open(&daemons.pins())?,
