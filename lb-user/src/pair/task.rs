@@ -1,23 +1,26 @@
 //! Everything that happens to the pair's machines, in order: datagrams, links, time, disk, questions.
+//!
+//! - `reign`: what the controller's machine wants done.
+//! - `events`: what it tells.
+//! - `answers`: what the task tells of itself.
+
+mod answers;
+mod events;
+mod reign;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
-use lb_common::choose::{Liveness, judge, reference_at};
 use lb_net::epoch;
 use lb_net::link::{Endpoint, Identity, Limits, Listener, Roster};
-use lb_proto::call::Call as CallName;
-use lb_proto::call_state::State;
 use lb_proto::call_state::collector::{self, Collector, Mode, Pace};
-use lb_proto::call_state::database::{Completeness, Cursor, Filter, Standing};
-use lb_proto::failover::controller::{Controller, Event, GaveUp, Output, Setup};
-use lb_proto::failover::wire::{self, Report, Role, Status};
+use lb_proto::failover::controller::{Controller, Setup};
 use lb_proto::failover::{NodeId, Party, Term};
 use lb_proto::keys::KeyRing;
 use tokio::net::UdpSocket;
@@ -25,33 +28,24 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::ask::{Answer, Asked, Asker, Place, Question};
+use super::ask::{Answer, Asked, Asker};
 use super::carry::{self, FetchError};
 use super::links::Links;
 use super::rebuild::Rebuild;
-use super::report::{Call, ClusterReport, Sources};
+use super::report::ClusterReport;
 use super::{setup, term};
 use crate::config::Config;
 use crate::config::pair::Pair;
 use crate::config::shared::Shared;
 use crate::daemon::Intent;
+use crate::plane::Maps;
 use crate::plane::clock::Clock;
-use crate::plane::{AccessError, Maps};
-use crate::takeover::{Moved, Mover};
-use crate::turn;
+use crate::takeover::Mover;
 
 /// Control datagrams that wait for the task; more are dropped, and come again.
 const WAITING: usize = 1_024;
 /// Questions that wait.
 const QUESTIONS: usize = 8;
-/// Calls in one answer, at most.
-const PAGE: usize = 500;
-/// Longer than a keep-alive takes from the program to this task, so that a true one has been heard.
-const OUTBID_AFTER: Duration = Duration::from_millis(20);
-/// How often an error is said that lasts.
-const SAY_AGAIN: Duration = Duration::from_secs(60);
-/// How often what keep-alives and metrics say is looked up.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// A control datagram from the status port.
 pub struct Control {
@@ -310,227 +304,6 @@ impl PairTask {
         }
     }
 
-    /// The program gives way to whoever has the key and names a later term. A main that is not deposed by
-    /// that goes on above it: nobody reigns in that term, or the nodes say who does.
-    fn outbid(&mut self) {
-        let now = Instant::now();
-        let heard = || -> Result<_, AccessError> {
-            let heard = self.maps.plane_status()?.term_heard;
-            Ok((heard > self.maps.turnout()?.term).then_some(Term(heard)))
-        };
-        // What cannot be read now is read in the next turn.
-        let is_main = self.machine.role() == Role::Main;
-        let Some(heard) = is_main.then(heard).and_then(|heard| heard.ok().flatten()) else {
-            self.superseded = None;
-            return;
-        };
-        if now.duration_since(*self.superseded.get_or_insert(now)) >= OUTBID_AFTER {
-            self.superseded = None;
-            tracing::warn!(%heard, "a later term was heard of, but this controller is the main");
-            self.machine.outbid(self.now(), heard);
-        }
-    }
-
-    fn carry_out(&mut self) {
-        while let Some(output) = self.machine.poll_output() {
-            match output {
-                Output::Send { to, bytes } => self.send(to, &bytes),
-                Output::Persist { term } => {
-                    self.next_term = Some(term);
-                    self.keep_next();
-                }
-                Output::Activate {
-                    term,
-                    reason,
-                    steps,
-                } => {
-                    tracing::warn!(
-                        %term,
-                        reason = reason.name(),
-                        silence = ?steps.silence,
-                        query = ?steps.query,
-                        leases = ?steps.leases,
-                        "this controller is the main"
-                    );
-                    self.activate(term);
-                }
-                Output::Raise { term } => {
-                    self.complain(turn::raise(&self.maps, term.0));
-                    let now = self.now();
-                    self.rebuild.raise(now, term.0);
-                    tracing::info!(%term, "the reign goes on under a higher term");
-                }
-                Output::Deactivate { why } => {
-                    self.give_way();
-                    tracing::warn!(why = why.name(), "this controller is not the main any more");
-                }
-                Output::FetchConfig { from, version } => {
-                    let Some(at) = self.places.get(&Party::Controller(from)) else {
-                        continue;
-                    };
-                    if self.fetching.is_empty() {
-                        tracing::info!(%from, version, "fetching a newer configuration");
-                        let endpoint = self.endpoint.clone();
-                        let peer = Identity::Controller(from.get().into());
-                        let fetched = carry::fetch(endpoint, peer, *at, self.own);
-                        let own = self.shared.as_ref().map_or(0, |own| own.version);
-                        let paths = (self.config_path.clone(), self.shared_path.clone());
-                        self.fetching.spawn(carry::take(fetched, own, paths));
-                    }
-                }
-                Output::Event(event) => self.follow(event),
-            }
-        }
-        if std::mem::take(&mut self.claims) {
-            self.claim();
-        }
-    }
-
-    /// Keeps the term that is to be kept, one after the other: a later one must not be overtaken.
-    fn keep_next(&mut self) {
-        if !self.keeping.is_empty() {
-            return;
-        }
-        if let Some(term) = self.next_term.take() {
-            let state_dir = self.state_dir.clone();
-            let keep = move || (term, term::keep(&state_dir, term));
-            self.keeping.spawn_blocking(keep);
-        }
-    }
-
-    fn send(&self, to: Party, bytes: &wire::Bytes) {
-        let Some(at) = self.places.get(&to) else {
-            return;
-        };
-        if let Err(error) = self.socket.try_send_to(bytes, *at) {
-            tracing::debug!(%to, %error, "cannot send a control datagram");
-        }
-    }
-
-    /// Serves: new calls at once, dialogs when it is known where they live. Calls are reset only when they
-    /// are taken over from another.
-    fn activate(&mut self, term: Term) {
-        self.activating = Instant::now();
-        self.may_be_here = true;
-        self.complain(turn::activate(&self.maps, term.0));
-        self.claims = true;
-        let mode = match std::mem::take(&mut self.other_reigned) {
-            true => self.mode,
-            false => Mode::Hot,
-        };
-        let now = self.now();
-        self.rebuild.begin(now, term.0, mode);
-        self.look_at = Instant::now();
-    }
-
-    fn claim(&mut self) {
-        if self.machine.role() != Role::Main {
-            return;
-        }
-        let moved = self.mover.claim();
-        let activation = self.activating.elapsed();
-        self.activation = Some(activation);
-        say_moved("claimed", &moved);
-        tracing::info!(?activation, "the data plane steers");
-    }
-
-    /// Does not serve: another does, or may.
-    fn give_way(&mut self) {
-        if !self.may_be_here {
-            return;
-        }
-        self.claims = false;
-        let turned = turn::deactivate(&self.maps);
-        let moved = self.mover.release();
-        say_moved("released", &moved);
-        self.rebuild.end();
-        self.may_be_here = turned.is_err() || !moved.failed.is_empty();
-        self.complain(turned);
-        self.look_at = Instant::now();
-    }
-
-    fn complain(&self, result: Result<(), AccessError>) {
-        if let Err(error) = result {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "cannot turn the data plane");
-        }
-    }
-
-    fn kept(&mut self, term: Term, result: io::Result<()>) {
-        let now = self.now();
-        match result {
-            Ok(()) => self.machine.persisted(now, term),
-            Err(error) => {
-                let path = self.state_dir.display();
-                tracing::error!(%error, %path, "cannot keep a term: it is not asked for");
-                self.machine.persist_failed(now, term);
-            }
-        }
-        self.keep_next();
-    }
-
-    fn follow(&mut self, event: Event) {
-        match event {
-            Event::Following { main, term } => {
-                tracing::info!(%main, %term, "stands by");
-                self.other_reigned = true;
-                self.give_way();
-            }
-            Event::Missed { main, silence } => {
-                tracing::warn!(%main, ?silence, "the main is missed, and asked");
-            }
-            Event::Answered { main, after } => {
-                tracing::info!(%main, ?after, "the main is heard after all");
-            }
-            Event::Ceased { main } => tracing::info!(%main, "the main has stepped down"),
-            Event::Candidate { term, reason } => {
-                let reason = reason.name();
-                tracing::info!(%term, reason, "asks the nodes for leases");
-            }
-            Event::Granted { node, after } => tracing::debug!(%node, ?after, "granted its lease"),
-            Event::GaveUp { term, why, after } => {
-                tracing::info!(%term, why = why.name(), ?after, "the candidacy is over");
-                // A data plane that was found at work, by a controller that is alive and cannot be
-                // main: another may be.
-                if matches!(why, GaveUp::NodesHearMain | GaveUp::OutOfTime) {
-                    self.give_way();
-                }
-            }
-            Event::OlderConfiguration { own, newer, of } => {
-                let now = Instant::now();
-                if self.said_older.is_none_or(|at| now >= at + SAY_AGAIN) {
-                    self.said_older = Some(now);
-                    tracing::error!(
-                        own,
-                        newer,
-                        %of,
-                        "nobody is the main, and this controller may not be: its configuration is \
-                         older; write the newer one into its file, or raise `version` in [pair] if \
-                         it is right"
-                    );
-                }
-            }
-            Event::Stalled(gap) => {
-                tracing::warn!(
-                    ?gap,
-                    "this process did not run: no silence is counted from it"
-                );
-            }
-            Event::Asked { main, successor } => {
-                tracing::info!(%main, %successor, "the main is asked to yield");
-            }
-            Event::AskFailed { main, successor } => {
-                tracing::warn!(%main, %successor, "the main did not yield");
-            }
-            Event::AskRefused { by, successor, why } => {
-                tracing::warn!(%by, %successor, %why, "does not yield");
-            }
-            Event::YieldFailed { to } => {
-                tracing::warn!(%to, "did not take over in time");
-            }
-        }
-    }
-
     /// Another configuration: what the pair's machines take from it.
     fn configure(&mut self, intent: &Intent) {
         let config = &intent.config;
@@ -548,7 +321,7 @@ impl PairTask {
         self.roster.send_replace(setup::roster(pair));
         self.rebuild.set_nodes(now, nodes(config));
         let moved = self.mover.configure(config.vips.iter().map(SocketAddr::ip));
-        say_moved("changed", &moved);
+        reign::say_moved("changed", &moved);
     }
 
     /// A shared configuration was fetched and kept: it is to be read by whoever reads configurations.
@@ -561,146 +334,6 @@ impl PairTask {
                 tracing::warn!(error, "cannot take the newer configuration");
             }
         }
-    }
-
-    fn look(&mut self) {
-        self.look_at = Instant::now() + LOOK;
-        let now = self.now();
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
-        self.machine.set_wall(now, wall.unwrap_or_default());
-        match self.own_report() {
-            Ok(report) => self.machine.set_report(now, report),
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "cannot read the nodes' state");
-            }
-        }
-        // Not the addresses: the kernel may take its time to tell them.
-        let report = self.cluster();
-        self.report.send_replace(report);
-    }
-
-    /// What keep-alives say.
-    fn own_report(&self) -> Result<Report, AccessError> {
-        let (settings, plane) = (self.maps.settings()?, self.maps.plane_status()?);
-        let (reference, _) = reference_at(&plane, settings.hold, self.clock.now());
-        let (mut calls, mut capacity, mut nodes_alive) = (0u32, 0u32, 0u16);
-        for party in self.places.keys() {
-            let Party::Node(id) = party else { continue };
-            let (node, status) = (self.maps.node(id.get())?, self.maps.status(id.get())?);
-            if judge(&node, &status, &settings, reference) != Liveness::Down {
-                nodes_alive += 1;
-                calls = calls.saturating_add(status.active);
-                capacity = capacity.saturating_add(status.capacity);
-            }
-        }
-        let database = self.rebuild.database();
-        let is_whole = database
-            .nodes()
-            .all(|node| node.completeness == Completeness::Ok);
-        let status = match self.machine.role() {
-            Role::Main if is_whole => Status::Serving,
-            Role::Main => Status::Degraded,
-            Role::StandBy | Role::Candidate => Status::StandBy,
-        };
-        Ok(Report {
-            calls,
-            capacity,
-            status,
-            nodes_alive,
-        })
-    }
-
-    /// All but the VIPs that are here, which take a question to the kernel.
-    fn cluster(&self) -> ClusterReport {
-        let now = self.now();
-        let heard = self.maps.plane_status().map_or(0, |plane| plane.term_heard);
-        let counts = self.endpoint.counts();
-        let mut links: BTreeMap<String, u64> = counts
-            .reasons()
-            .map(|(name, count)| (name.to_owned(), count))
-            .collect();
-        links.insert("made".to_owned(), counts.made());
-        links.insert("open".to_owned(), counts.open());
-        ClusterReport::of(Sources {
-            view: self.machine.view(now),
-            now,
-            steers: self
-                .maps
-                .turnout()
-                .is_ok_and(|turnout| turnout.is_active(heard)),
-            database: self.rebuild.database(),
-            progress: self.rebuild.progress(),
-            linked: self.rebuild.links.linked().collect(),
-            links,
-            activation: self.activation,
-            vips: Vec::new(),
-        })
-    }
-
-    fn answer(&mut self, question: Question) -> Result<Answer, String> {
-        let now = self.now();
-        let done = |_| Answer::Done { done: true };
-        match question {
-            Question::Cluster => {
-                let report = self.cluster();
-                Ok(Answer::Cluster(Box::new(report)))
-            }
-            Question::Calls { after, node, state } => self.calls(after, node, state.as_deref()),
-            Question::FailOver { to } => {
-                let known = setup::controller_id(to);
-                let to = known.ok_or_else(|| format!("{to} is no controller's id"))?;
-                let begun = self.machine.fail_over(now, to);
-                begun.map(done).map_err(|error| error.to_string())
-            }
-            Question::Resume => {
-                let begun = self.machine.resume(now);
-                begun.map(done).map_err(|error| error.to_string())
-            }
-        }
-    }
-
-    fn calls(
-        &self,
-        after: Option<Place>,
-        node: Option<u16>,
-        state: Option<&str>,
-    ) -> Result<Answer, String> {
-        let standing = match state {
-            None => None,
-            Some("unknown") => Some(Standing::Unknown),
-            Some(name) => {
-                let state = State::ALL.into_iter().find(|state| state.name() == name);
-                let states = "early, confirmed, held or unknown";
-                let state = state.ok_or_else(|| format!("`{name}` is none of {states}"))?;
-                Some(Standing::Known(state))
-            }
-        };
-        let after = after.map(|place| Cursor {
-            node: place.node,
-            call: CallName::from_key(place.key),
-        });
-        let filter = Filter { node, standing };
-        let page = self
-            .rebuild
-            .database()
-            .page(self.now(), filter, after, PAGE);
-        Ok(Answer::Calls {
-            role: self.machine.role().name().to_owned(),
-            calls: page.calls.iter().map(Call::of).collect(),
-            next: page.next.map(|next| Place {
-                node: next.node,
-                key: next.call.key(),
-            }),
-        })
-    }
-}
-
-fn say_moved(what: &str, moved: &Moved) {
-    if !moved.failed.is_empty() {
-        tracing::error!("VIPs {what}: {moved}");
-    } else if !moved.changed.is_empty() {
-        tracing::info!("VIPs {what}: {moved}");
     }
 }
 
