@@ -29,6 +29,7 @@
 //! [`Controller::poll_output`] hands out, in order, and sleep until [`Controller::next_timeout`].
 
 mod candidacy;
+mod electorate;
 mod follow;
 mod output;
 mod reign;
@@ -36,6 +37,7 @@ mod request;
 mod send;
 mod view;
 
+pub use electorate::{LONGEST as LONGEST_CHANGE, Stage};
 pub use output::{Deactivation, Event, GaveUp, Output, Steps};
 pub use request::RequestError;
 pub use view::{Counts, LeaseView, PathView, PeerView, Switch, View};
@@ -47,6 +49,7 @@ use super::{ControllerId, NodeId, Party, Term, Timing};
 use crate::keys::NumberedKey;
 use crate::random::Random;
 use candidacy::Candidacy;
+use electorate::Electorate;
 use reign::Reign;
 use request::Asked;
 use send::{Releasing, SentLog};
@@ -78,7 +81,7 @@ pub struct Setup {
 pub struct Config {
     /// Good for what is received; the first signs.
     pub keys: Vec<NumberedKey>,
-    /// Who takes part. The nodes are those of whom more than half are needed.
+    /// Who takes part. More than half of the nodes are needed.
     pub members: Members,
     /// How often, how long.
     pub timing: Timing,
@@ -88,6 +91,8 @@ pub struct Config {
     pub switchback_after: Duration,
     /// The version of what all controllers must have alike.
     pub version: u64,
+    /// A digest of that; 0 for none.
+    pub digest: u64,
     /// Reign even with an older version than somebody else's.
     pub force: bool,
 }
@@ -183,7 +188,9 @@ pub struct Controller {
     loss: Option<Loss>,
     peers: BTreeMap<ControllerId, Peer>,
     paths: BTreeMap<(ControllerId, Path), Duration>,
+    /// All nodes that take part.
     votes: BTreeMap<NodeId, Vote>,
+    electorate: Electorate,
     sent: SentLog,
     pulse: Pulse,
     /// When the next keep-alive is due, and when the last was sent.
@@ -203,6 +210,8 @@ pub struct Controller {
     switchbacks: u32,
     /// A newer configuration than one's own, whose, and when it was last asked for.
     newer: Option<(u64, ControllerId, Duration)>,
+    /// Who has other contents under the version of one's own.
+    differs: Option<ControllerId>,
     /// Candidacies in a row that came to nothing.
     attempts: u32,
     report: Report,
@@ -241,6 +250,7 @@ impl Controller {
             peers: BTreeMap::new(),
             paths: BTreeMap::new(),
             votes,
+            electorate: Electorate::new(config.version),
             sent: SentLog::default(),
             pulse: Pulse::new(now),
             next_keep_alive: now,
@@ -255,6 +265,7 @@ impl Controller {
             well_since: None,
             switchbacks: 0,
             newer: None,
+            differs: None,
             attempts: 0,
             report: Report::default(),
             wall: (now, Duration::ZERO),
@@ -276,23 +287,15 @@ impl Controller {
         controller
     }
 
-    /// Takes over a new configuration. A main of more nodes than it has leases of goes on while the
-    /// leases it has are of more than half of them.
-    ///
-    /// Two sets of nodes that differ by one node have a witness in common in every pair of
-    /// majorities; sets that differ by more need not. While two controllers may be main, change the
-    /// nodes one by one.
+    /// Takes over a new configuration. Other nodes than before take part at once, and decide when it is
+    /// safe: see [`Stage`].
     pub fn configure(&mut self, now: Duration, config: Config) {
         self.check_reign(now);
-        self.gate
-            .configure(config.keys.clone(), config.members.clone());
-        let nodes = &config.members.nodes;
-        self.votes.retain(|node, _| nodes.contains_key(node));
-        for node in nodes.keys() {
-            self.votes.entry(*node).or_default();
-        }
-        let controllers = &config.members.controllers;
+        let before = std::mem::replace(&mut self.config, config).members.nodes;
+        let controllers = &self.config.members.controllers;
         self.peers.retain(|id, _| controllers.contains_key(id));
+        self.change_nodes(now, &before);
+        let (controllers, nodes) = (&self.config.members.controllers, &self.votes);
         self.paths.retain(|(id, path), _| {
             let is_path = match path {
                 Path::Direct => true,
@@ -300,8 +303,9 @@ impl Controller {
             };
             is_path && controllers.contains_key(id)
         });
-        self.newer = self.newer.filter(|newer| newer.0 > config.version);
-        self.config = config;
+        let version = self.config.version;
+        self.newer = self.newer.filter(|newer| newer.0 > version);
+        self.differs = None;
         self.refresh_majority();
         self.check_reign(now);
         self.hurry(now);
@@ -447,6 +451,7 @@ impl Controller {
     /// Looks at the time. Empty the socket first.
     pub fn handle_timeout(&mut self, now: Duration) {
         self.check_reign(now);
+        self.settle_nodes(now);
         let interval = self.config.timing.interval();
         if let Some(last) = self.pulse.beat(now, interval) {
             self.counts.stalls += 1;
@@ -531,11 +536,6 @@ impl Controller {
         } else {
             self.counts.dropped += 1;
         }
-    }
-
-    /// Nobody could be main with these leases: half of the nodes, rounded down, plus one.
-    fn needed(&self) -> usize {
-        self.votes.len() / 2 + 1
     }
 }
 

@@ -9,12 +9,14 @@
 //! - [`deaths`]: mains that are half dead, restarts in mid-takeover, how fast a loss is noticed.
 //! - [`alarms`]: a million periods without a false one.
 //! - [`attacks`]: what is forged, played back, from elsewhere, or of a lower term.
+//! - [`changes`]: nodes that are added and removed, several at a time.
 //! - [`commands`]: takeovers on request, switchback, configurations of different age.
 //!
 //! `POINTSMAN_SEEDS` says how many seeds [`seeds`] tries, `POINTSMAN_SEED` which one alone.
 
 mod alarms;
 mod attacks;
+mod changes;
 mod commands;
 mod deaths;
 mod invariants;

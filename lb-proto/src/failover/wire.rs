@@ -18,7 +18,7 @@
 //!
 //! | kind | from → to | at 32 |
 //! |---|---|---|
-//! | 0 [`Body::KeepAlive`] | controller → nodes, controllers | wall u64, monotonic u64 (ms), calls u32, capacity u32, status u8, role u8, nodes alive u16, configuration u64, lease ms u16, interval ms u16, nonce u64, misses u8 |
+//! | 0 [`Body::KeepAlive`] | controller → nodes, controllers | wall u64, monotonic u64 (ms), calls u32, capacity u32, status u8, role u8, nodes alive u16, configuration u64, lease ms u16, interval ms u16, nonce u64, misses u8, joining u8, reserved 6, digest u64 |
 //! | 1 [`Body::Ack`] | node → main | echo u64, missing u8 |
 //! | 2 [`Body::Query`] | stand-by → main | nonce u64 |
 //! | 3 [`Body::Answer`] | main → stand-by | as 0 |
@@ -141,6 +141,10 @@ pub struct KeepAlive {
     pub role: Role,
     /// The version of its configuration.
     pub configuration: u64,
+    /// A digest of its contents; 0 when it has none. One version with two digests is an operator's mistake.
+    pub digest: u64,
+    /// The nodes of the configuration before still decide.
+    pub is_joining: bool,
     /// How long its leases are.
     pub lease: Duration,
     /// From one keep-alive to the next.

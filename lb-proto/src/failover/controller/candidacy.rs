@@ -166,6 +166,7 @@ impl Controller {
             }
             State::Main(_) => {
                 self.refresh_majority();
+                self.settle_nodes(now);
                 match answer.verdict {
                     Verdict::Granted => self.raise(now),
                     Verdict::LowerTerm => self.overruled(term, answer),
@@ -182,10 +183,6 @@ impl Controller {
 
     /// Whether the candidacy is decided by one more answer.
     fn weigh(&mut self, now: Duration, candidacy: &Candidacy, answer: &LeaseAnswer) {
-        let refused_for = |wanted| {
-            let refused = self.votes.values().map(|vote| vote.refused);
-            refused.filter(|refused| *refused == Some(wanted)).count()
-        };
         match answer.verdict {
             Verdict::Granted => {
                 let until = self.majority_until();
@@ -202,7 +199,8 @@ impl Controller {
             // heard of it will, or they end.
             Verdict::HearsMain => {
                 let is_loss = !matches!(candidacy.reason, Reason::Command | Reason::Switchback);
-                if is_loss && refused_for(Verdict::HearsMain) >= self.needed() {
+                let hears_main = |vote: &Vote| vote.refused == Some(Verdict::HearsMain);
+                if is_loss && self.has_majority_of_any(hears_main) {
                     self.give_up(now, GaveUp::NodesHearMain);
                 }
             }

@@ -42,6 +42,8 @@ impl Controller {
             },
         );
         self.note_configuration(now, from, life.configuration);
+        self.note_digest(from, life);
+        self.settle_nodes(now);
         self.highest = self.highest.max(term);
         if reigns {
             return self.hear_main(now, from, term);
@@ -119,6 +121,20 @@ impl Controller {
         if is_due {
             self.newer = Some((version, from, now));
             self.output(Output::FetchConfig { from, version });
+        }
+    }
+
+    /// Notes that somebody's configuration has the own one's version and other contents.
+    fn note_digest(&mut self, from: ControllerId, life: &KeepAlive) {
+        let own = self.config.digest;
+        let is_same_version = life.configuration == self.config.version;
+        let differs = is_same_version && own != 0 && life.digest != 0 && life.digest != own;
+        if differs && self.differs.is_none() {
+            self.differs = Some(from);
+            let version = self.config.version;
+            self.event(Event::DifferentConfiguration { of: from, version });
+        } else if !differs && self.differs == Some(from) {
+            self.differs = None;
         }
     }
 

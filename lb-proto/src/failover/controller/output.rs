@@ -1,5 +1,6 @@
 //! What a controller hands out.
 
+use super::Stage;
 use crate::failover::wire::{Bytes, Reason};
 use crate::failover::{ControllerId, NodeId, Party, Term};
 use std::time::Duration;
@@ -210,6 +211,15 @@ pub enum Event {
         /// Why.
         why: super::RequestError,
     },
+    /// Somebody's configuration has the version of one's own, and other contents.
+    DifferentConfiguration {
+        /// Whose.
+        of: ControllerId,
+        /// Of both.
+        version: u64,
+    },
+    /// The nodes are others than before, and this is whose leases count.
+    NodesChange(Stage),
     /// Who was to take over did not in time.
     YieldFailed {
         /// Who.

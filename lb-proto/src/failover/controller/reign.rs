@@ -1,6 +1,6 @@
 //! The main: holds more than half of the leases, or steps down.
 
-use super::{Controller, Deactivation, Event, Output, Phase, RequestError, State, Vote};
+use super::{Controller, Deactivation, Event, Output, Phase, RequestError, State};
 use crate::failover::trust::{Marks, Refusal};
 use crate::failover::wire::{Ack, Body, LeaseAnswer, LeaseRequest, Reason};
 use crate::failover::{ControllerId, NodeId, Party, Term};
@@ -65,17 +65,6 @@ pub(super) struct Yielding {
 }
 
 impl Controller {
-    /// Until when more than half of the leases run.
-    pub(super) fn majority_until(&self) -> Duration {
-        let mut ends: Vec<Duration> = self.votes.values().map(|vote| vote.until).collect();
-        let rank = self.needed() - 1;
-        if rank >= ends.len() {
-            return Duration::ZERO;
-        }
-        let (_, end, _) = ends.select_nth_unstable_by(rank, |a, b| b.cmp(a));
-        *end
-    }
-
     pub(super) fn refresh_majority(&mut self) {
         let until = self.majority_until();
         if let State::Main(reign) = &mut self.state {
@@ -150,6 +139,7 @@ impl Controller {
         if before <= until_now {
             self.refresh_majority();
         }
+        self.settle_nodes(now);
         Ok(())
     }
 
@@ -221,17 +211,19 @@ impl Controller {
 
     /// Goes on under the higher term, once more than half of the nodes have granted it.
     pub(super) fn raise(&mut self, now: Duration) {
-        let needed = self.needed();
+        let State::Main(Reign {
+            raising: Some(Raising { term, nonce, .. }),
+            ..
+        }) = self.state
+        else {
+            return;
+        };
+        if !self.has_majority(|vote| vote.term == term && vote.until > now) {
+            return;
+        }
         let State::Main(reign) = &mut self.state else {
             return;
         };
-        let Some(Raising { term, nonce, .. }) = reign.raising else {
-            return;
-        };
-        let of_term = |vote: &&Vote| vote.term == term && vote.until > now;
-        if self.votes.values().filter(of_term).count() < needed {
-            return;
-        }
         reign.raising = None;
         reign.term = term;
         reign.nonce = nonce;
@@ -287,7 +279,7 @@ impl Controller {
         let peer = self.peers.get(&to);
         let peer = peer.filter(|peer| now.saturating_sub(peer.at) < lease);
         let peer = peer.ok_or(RequestError::Silent)?;
-        if peer.life.configuration < self.config.version && !self.config.force {
+        if peer.life.configuration < self.electorate.version && !self.config.force {
             return Err(RequestError::OlderConfiguration);
         }
         Ok(())

@@ -64,6 +64,7 @@ impl Bench {
             switchback: Switchback::Stay,
             switchback_after: ms(1_000),
             version: 5,
+            digest: 0,
             force: false,
         };
         let nodes = (1..=NODES).map(|id| Party::Node(node(id)));
@@ -190,6 +191,8 @@ fn life(role: Role) -> KeepAlive {
         report: Report::default(),
         role,
         configuration: 5,
+        digest: 0,
+        is_joining: false,
         lease: ms(500),
         interval: ms(100),
         misses: 3,

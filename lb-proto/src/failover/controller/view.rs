@@ -1,5 +1,6 @@
 //! What a controller holds, for people: `pointsman cluster`.
 
+use super::electorate::{Stage, majority};
 use super::{Controller, State, Steps};
 use crate::failover::trust::{Path, Refusals};
 use crate::failover::wire::{KeepAlive, Missing, Reason, Role, Verdict};
@@ -129,8 +130,10 @@ pub struct View {
     pub highest: Term,
     /// How long it reigns without another word from the nodes.
     pub reign_left: Option<Duration>,
-    /// Leases needed, out of all nodes.
+    /// Leases needed, of the configuration's nodes.
     pub needed: usize,
+    /// Whether the nodes before count as well.
+    pub nodes_change: Stage,
     /// Each node's.
     pub leases: Vec<LeaseView>,
     /// Ways on which others are heard.
@@ -141,6 +144,8 @@ pub struct View {
     pub configuration: u64,
     /// A newer one, and whose.
     pub newer: Option<(u64, ControllerId)>,
+    /// Who has other contents under the same version.
+    pub differs: Option<ControllerId>,
     /// The last time that the main was another one.
     pub last_switch: Option<Switch>,
     /// What has been.
@@ -184,12 +189,14 @@ impl Controller {
             silence: self.main.map(|main| main.silence.length(now)),
             highest: self.highest,
             reign_left,
-            needed: self.needed(),
+            needed: majority(self.config.members.nodes.len()),
+            nodes_change: self.electorate.stage(),
             leases: leases.collect(),
             paths: paths.collect(),
             peers: peers.collect(),
             configuration: self.config.version,
             newer: self.newer.map(|(version, of, _)| (version, of)),
+            differs: self.differs,
             last_switch: self.last_switch,
             counts: self.counts,
             refusals: self.refusals.clone(),

@@ -33,7 +33,8 @@ impl World {
                 .and_then(|witness| witness.accepted(self.local(host)));
             accepted == Some((term, controller_id(main)))
         };
-        let all = self.controllers().all(follows) && self.nodes().all(obeys);
+        let nodes = self.nodes_of(self.hosts[main].version);
+        let all = self.controllers().all(follows) && nodes.into_iter().all(obeys);
         (all && mains.next().is_none()).then_some((main, term))
     }
 
@@ -76,13 +77,13 @@ impl World {
             let host = &mut self.hosts[host];
             host.thaw(now);
         }
+        for host in 0..self.hosts.len() {
+            self.poke(host);
+        }
         let newest = self.hosts.iter().map(|host| host.version).max();
         for host in self.controllers() {
             self.hosts[host].version = newest.unwrap_or(1);
             self.reconfigure(host);
-        }
-        for host in 0..self.hosts.len() {
-            self.poke(host);
         }
     }
 

@@ -11,7 +11,7 @@ use crate::failover::{ControllerId, NodeId, Party, Term};
 use crate::keys::NumberedKey;
 use crate::random::Random;
 use lb_common::siphash::SipKey;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -56,6 +56,8 @@ pub(super) struct World {
     pub(super) cuts: Cuts,
     pub(super) random: Random,
     pub(super) hosts: Vec<Host>,
+    /// The nodes that each version of the configuration names: all, unless it says otherwise.
+    pub(super) named: BTreeMap<u64, Vec<usize>>,
     queue: Queue<Event>,
     pub(super) watcher: Watcher,
     recorded: Vec<(usize, Bytes)>,
@@ -101,6 +103,7 @@ impl World {
             cuts: Cuts::default(),
             random,
             hosts,
+            named: BTreeMap::new(),
             queue: Queue::new(),
             watcher: Watcher::default(),
             recorded: Vec::new(),
@@ -140,13 +143,19 @@ impl World {
         [10, 0, 0, host as u8 + 1].into()
     }
 
-    fn members(&self) -> Members {
+    /// The nodes that a version of the configuration names.
+    pub(super) fn nodes_of(&self, version: u64) -> Vec<usize> {
+        let named = self.named.get(&version).cloned();
+        named.unwrap_or_else(|| self.nodes().collect())
+    }
+
+    fn members(&self, nodes: impl IntoIterator<Item = usize>) -> Members {
         let mut members = Members::default();
         for host in self.controllers() {
             let addresses = vec![self.address(host)];
             members.controllers.insert(controller_id(host), addresses);
         }
-        for host in self.nodes() {
+        for host in nodes {
             let addresses = vec![self.address(host)];
             members.nodes.insert(self.node_id(host), addresses);
         }
@@ -156,11 +165,12 @@ impl World {
     pub(super) fn config(&self, host: usize) -> Config {
         Config {
             keys: vec![KEY],
-            members: self.members(),
+            members: self.members(self.nodes_of(self.hosts[host].version)),
             timing: self.setting.timing,
             switchback: self.setting.switchback,
             switchback_after: ms(1000),
             version: self.hosts[host].version,
+            digest: self.hosts[host].version,
             force: false,
         }
     }
@@ -232,7 +242,7 @@ impl World {
                 kept: self.hosts[host].disk.grant,
                 longest_lease: self.longest(),
             };
-            let witness = Witness::new(local, setup, vec![KEY], self.members());
+            let witness = Witness::new(local, setup, vec![KEY], self.members(self.nodes()));
             Machine::Witness(Box::new(witness))
         };
         let one = &mut self.hosts[host];

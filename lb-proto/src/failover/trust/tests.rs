@@ -49,6 +49,8 @@ fn keep_alive() -> Body {
         report: Report::default(),
         role: Role::Main,
         configuration: 0,
+        digest: 0,
+        is_joining: false,
         lease: ms(100),
         interval: ms(20),
         misses: 3,

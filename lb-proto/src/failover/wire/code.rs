@@ -11,6 +11,7 @@ use std::time::Duration;
 
 const URGENT: u8 = 4;
 const MISSING_LINK: u8 = 1;
+const JOINING: u8 = 1;
 
 /// Reads the fields; `None` when one is out of its range. Length, version and MAC have been checked.
 pub(super) fn decode(bytes: &[u8]) -> Option<Datagram> {
@@ -85,6 +86,8 @@ fn keep_alive(bytes: &[u8]) -> Option<KeepAlive> {
         },
         role: role(bytes.byte(57)?)?,
         configuration: be64(bytes, 60)?,
+        digest: be64(bytes, 88)?,
+        is_joining: bytes.byte(81)? & JOINING != 0,
         lease: ms(bytes, 68)?,
         interval,
         nonce: be64(bytes, 72)?,
@@ -197,7 +200,11 @@ pub(super) fn encode(datagram: &Datagram, bytes: &mut Bytes) {
             put(68, &ms_bytes(life.lease));
             put(70, &ms_bytes(life.interval));
             put(72, &life.nonce.to_be_bytes());
-            put(80, &[life.misses]);
+            put(
+                80,
+                &[life.misses, if life.is_joining { JOINING } else { 0 }],
+            );
+            put(88, &life.digest.to_be_bytes());
         }
         Body::Ack(ack) => {
             put(32, &stamp_bytes(ack.echo));

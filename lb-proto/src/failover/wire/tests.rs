@@ -53,16 +53,18 @@ fn keep_alive() -> impl Strategy<Value = KeepAlive> {
             nodes_alive,
         }
     });
-    let words = any::<(u64, u64, u64, u64)>();
+    let words = any::<([u64; 5], bool)>();
     (words, report, role, whole_ms(0), whole_ms(1), 1u8..).prop_map(
         |(words, report, role, lease, interval, misses)| {
-            let (wall_ms, monotonic_ms, configuration, nonce) = words;
+            let ([wall_ms, monotonic_ms, configuration, digest, nonce], is_joining) = words;
             KeepAlive {
                 wall_ms,
                 monotonic_ms,
                 report,
                 role,
                 configuration,
+                digest,
+                is_joining,
                 lease,
                 interval,
                 misses,
@@ -217,6 +219,8 @@ fn a_keep_alive_of_a_main() {
         },
         role: Role::Main,
         configuration: 8,
+        digest: 10,
+        is_joining: true,
         lease: Duration::from_millis(500),
         interval: Duration::from_millis(100),
         misses: 3,
@@ -253,10 +257,10 @@ fn a_keep_alive_of_a_main() {
         0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 3, 4,
         0, 0, 0, 5, 0, 0, 0, 6, 1, 2, 0, 7,
         0, 0, 0, 0, 0, 0, 0, 8, 0x01, 0xf4, 0, 100,
-        0, 0, 0, 0, 0, 0, 0, 9, 3,
+        0, 0, 0, 0, 0, 0, 0, 9, 3, 1,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10,
     ];
-    assert_eq!(bytes[32..81], body);
-    assert_eq!(bytes[81..96], [0; 15]);
+    assert_eq!(bytes[32..96], body);
     assert!(is_authentic(&bytes[..], 0, KEYS[0].key));
 }
 

@@ -160,6 +160,8 @@ fn keep_alive() -> Body {
         report: Report::default(),
         role: Role::Main,
         configuration: 4,
+        digest: 0,
+        is_joining: false,
         lease: ms(100),
         interval: ms(20),
         misses: 3,

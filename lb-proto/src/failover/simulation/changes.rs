@@ -1,0 +1,238 @@
+//! Nodes that are added and removed, several at a time.
+
+use super::machine::Setting;
+use super::network::{CALM, Cuts, FAIR, FOUL, ROUGH};
+use super::world::{Note, World, controller_id, ms};
+use crate::failover::controller::{Controller, LONGEST_CHANGE, Stage};
+use std::time::Duration;
+
+impl World {
+    /// A newer version comes to a controller's file, which names these nodes.
+    fn rename(&mut self, host: usize, nodes: Vec<usize>) {
+        let newest = self.hosts.iter().map(|host| host.version).max();
+        let version = newest.unwrap_or(1) + 1;
+        self.named.insert(version, nodes);
+        self.take_version(host, version);
+    }
+
+    fn take_version(&mut self, host: usize, version: u64) {
+        self.hosts[host].version = version;
+        if self.is_alive(host) && !self.hosts[host].is_frozen() {
+            self.reconfigure(host);
+        }
+    }
+
+    /// Lets time pass, and has newer configurations fetched that controllers ask for.
+    fn pass_and_fetch(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.pass(ms(5).min(end - self.now));
+            for (_, host, note) in std::mem::take(&mut self.notes) {
+                if let Note::Fetch(version) = note
+                    && version > self.hosts[host].version
+                {
+                    self.take_version(host, version);
+                }
+            }
+        }
+    }
+
+    fn stage(&self, host: usize) -> Stage {
+        let view = |controller: &Controller| controller.view(self.local(host)).nodes_change;
+        self.controller(host).map_or(Stage::Settled, view)
+    }
+
+    /// Some of the nodes, one at least.
+    fn some_nodes(&mut self) -> Vec<usize> {
+        let all: Vec<usize> = self.nodes().collect();
+        let chosen = 1 + self.random.below((1 << all.len()) - 1);
+        let is_chosen = |place: &usize| chosen >> place & 1 != 0;
+        (0..all.len())
+            .filter(is_chosen)
+            .map(|place| all[place])
+            .collect()
+    }
+
+    /// Nobody is in the midst of a change, and all go by one version.
+    fn is_unchanging(&self) -> bool {
+        let version = self.hosts[0].version;
+        self.controllers().all(|host| {
+            let is_same = self.hosts[host].version == version;
+            is_same && self.is_alive(host) && self.stage(host) == Stage::Settled
+        })
+    }
+
+    fn misfortune(&mut self) {
+        let controller = self.random.below(self.setting.controllers as u64) as usize;
+        let any = self.random.below(self.hosts.len() as u64) as usize;
+        let lease = self.setting.timing.lease();
+        match self.random.below(12) {
+            0..=3 => {
+                let nodes = self.some_nodes();
+                self.rename(controller, nodes);
+            }
+            4 => {
+                let long = self.random_time(lease * 3);
+                self.freeze(controller, self.now + long);
+            }
+            5 | 6 => {
+                let sides = self.random.next() as u32;
+                self.cuts = Cuts::sides(self.hosts.len(), sides);
+            }
+            7 => {
+                for _ in 0..1 + self.random.below(6) {
+                    let from = self.random.below(self.hosts.len() as u64) as usize;
+                    self.cuts.set(from, any, true);
+                }
+            }
+            8 => self.cuts = Cuts::default(),
+            9 => self.weather = [CALM, FAIR, ROUGH, FOUL][self.random.below(4) as usize],
+            // A controller that starts again forgets which nodes there were before.
+            10 if self.is_unchanging() => {
+                self.kill(controller);
+                self.boot(controller);
+            }
+            _ => {
+                let node = self.setting.controllers as u64;
+                let nodes = self.hosts.len() as u64 - node;
+                let node = (node + self.random.below(nodes)) as usize;
+                self.kill(node);
+                self.boot(node);
+            }
+        }
+    }
+}
+
+fn world(nodes: usize, seed: u64) -> World {
+    let mut world = World::new(Setting::new(nodes), FAIR, seed);
+    world.takes_notes = true;
+    world
+}
+
+/// Whatever sets of nodes follow each other, on whichever controller, and whatever happens meanwhile:
+/// never two mains, which the invariants look at; and one in the end.
+#[test]
+fn never_two_mains_whatever_nodes_change() {
+    let mut changes = 0;
+    for seed in 0..3_000 {
+        let mut world = world(2 + seed as usize % 7, seed);
+        world.settle(ms(10_000));
+        for _ in 0..4 + world.random.below(8) {
+            world.misfortune();
+            let span = world.random_time(world.setting.timing.lease() * 2);
+            world.pass_and_fetch(span);
+        }
+        changes += world.named.len();
+        world.heal();
+        world.pass_and_fetch(ms(1_000));
+        world.settle(ms(5_000));
+        // The last word of it may be on its way, or be lost and said again.
+        world.pass(ms(100));
+        for host in world.controllers() {
+            assert_eq!(
+                world.stage(host),
+                Stage::Settled,
+                "seed {seed}, host {host}"
+            );
+        }
+    }
+    // Nodes did change, about twice in a life.
+    assert!(changes > 6_000, "{changes}");
+}
+
+/// Five nodes are added to three before one of them runs: the main stays the main by the three that
+/// there are. When they run, all eight decide; and when but two of them are left, those.
+#[test]
+fn a_main_outlives_a_change_of_most_of_its_nodes() {
+    for seed in 0..100 {
+        let mut world = world(8, seed);
+        let nodes: Vec<usize> = world.nodes().collect();
+        world.named.insert(1, nodes[..3].to_vec());
+        for host in world.controllers() {
+            world.reconfigure(host);
+        }
+        let (main, _) = world.settle(ms(10_000));
+        world.pass_and_fetch(ms(200));
+        for node in &nodes[3..] {
+            world.kill(*node);
+        }
+        world.watcher.expect(Some(main));
+        world.rename(main, nodes.clone());
+        world.pass_and_fetch(ms(500));
+        let other = 1 - main;
+        for host in [main, other] {
+            assert_eq!(world.hosts[host].version, 2, "seed {seed}");
+            assert_eq!(world.stage(host), Stage::Joining, "seed {seed}");
+        }
+        for node in &nodes[3..] {
+            world.boot(*node);
+        }
+        // Nodes without a disk grant nothing for the longest lease.
+        world.pass_and_fetch(ms(1_000));
+        for host in world.controllers() {
+            assert_eq!(world.stage(host), Stage::Settled, "seed {seed}");
+            assert_eq!(world.hosts[host].version, 2, "seed {seed}");
+        }
+        world.rename(other, nodes[6..].to_vec());
+        world.pass_and_fetch(ms(500));
+        for host in world.controllers() {
+            assert_eq!(world.stage(host), Stage::Settled, "seed {seed}");
+            assert_eq!(world.hosts[host].version, 3, "seed {seed}");
+        }
+        for node in &nodes[..6] {
+            world.kill(*node);
+        }
+        world.pass_and_fetch(ms(500));
+        assert_eq!(world.reigning(), Some(main), "seed {seed}");
+    }
+}
+
+/// While the other controller is dead, the nodes before are needed as well, for a minute.
+#[test]
+fn the_dead_are_waited_for_a_minute() {
+    let mut world = world(4, 1);
+    let nodes: Vec<usize> = world.nodes().collect();
+    world.weather = CALM;
+    let (main, _) = world.settle(ms(10_000));
+    world.kill(1 - main);
+    world.watcher.expect(Some(main));
+    world.rename(main, nodes[..2].to_vec());
+    world.pass(ms(200));
+    assert_eq!(world.stage(main), Stage::Both);
+    // Both of the two, and one more of the four.
+    world.kill(nodes[3]);
+    world.pass(LONGEST_CHANGE / 2);
+    assert_eq!(world.stage(main), Stage::Both);
+    world.pass(LONGEST_CHANGE);
+    assert_eq!(world.stage(main), Stage::Settled);
+    world.kill(nodes[2]);
+    world.pass(ms(500));
+    let id = controller_id(main);
+    let obeys = |host: &usize| {
+        let witness = world.witness(*host).expect("alive");
+        witness
+            .accepted(world.local(*host))
+            .map(|(_, holder)| holder)
+            == Some(id)
+    };
+    assert!(nodes[..2].iter().all(obeys));
+}
+
+/// Both controllers' files name other nodes at once: each asks those before until it hears of the other.
+#[test]
+fn a_stand_by_that_knows_first_waits_for_the_main() {
+    let mut world = world(6, 1);
+    let nodes: Vec<usize> = world.nodes().collect();
+    let (main, _) = world.settle(ms(10_000));
+    world.pass_and_fetch(ms(200));
+    let other = 1 - main;
+    world.watcher.expect(Some(main));
+    world.rename(other, nodes[..2].to_vec());
+    assert_eq!(world.stage(other), Stage::Joining);
+    let version = world.hosts[other].version;
+    world.take_version(main, version);
+    world.pass_and_fetch(ms(300));
+    for host in world.controllers() {
+        assert_eq!(world.stage(host), Stage::Settled, "host {host}");
+    }
+}
