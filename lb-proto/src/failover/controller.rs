@@ -345,6 +345,11 @@ impl Controller {
         }
     }
 
+    /// All that take part: those of the configuration, and while the nodes change those before.
+    pub const fn members(&self) -> &Members {
+        self.gate.members()
+    }
+
     /// The main that this controller knows of, and its term: itself, or the one that it follows.
     pub fn main(&self, now: Duration) -> Option<(Term, ControllerId)> {
         if let Some(term) = self.reigns(now) {

@@ -22,7 +22,8 @@ pub struct Members {
 }
 
 impl Members {
-    fn addresses(&self, party: Party) -> Option<&[IpAddr]> {
+    /// Where somebody is.
+    pub fn addresses(&self, party: Party) -> Option<&[IpAddr]> {
         match party {
             Party::Controller(id) => self.controllers.get(&id),
             Party::Node(id) => self.nodes.get(&id),
@@ -244,6 +245,10 @@ impl Gate {
     pub(super) fn configure(&mut self, keys: Vec<NumberedKey>, members: Members) {
         self.keys = keys;
         self.members = members;
+    }
+
+    pub(super) const fn members(&self) -> &Members {
+        &self.members
     }
 
     /// The key that this machine signs with. A ring is never empty; nobody would take what is signed

@@ -7,9 +7,10 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use lb_net::admin;
+use lb_proto::failover::controller::Stage;
 
 use super::ask::{Answer, Place, Question};
-use super::report::{Call, ClusterReport, LastSwitch, Lease, Other};
+use super::report::{Call, ClusterReport, LastSwitch, Lease, Other, whose_leases_count};
 use crate::config::{Config, pair::DEFAULT_ADMIN};
 use crate::observe::table::Table;
 use crate::observe::units;
@@ -184,6 +185,20 @@ fn show_cluster(report: &ClusterReport, output: &mut dyn Write) -> io::Result<()
     match report.newer {
         Some(newer) => writeln!(output, "; controller {} has {}", newer.of, newer.version)?,
         None => writeln!(output)?,
+    }
+    if let Some(other) = report.differs {
+        writeln!(
+            output,
+            "controller {other} has other contents under the same version: make the files alike and \
+             raise `version` in [pair]"
+        )?;
+    }
+    let stages = [Stage::Joining, Stage::Both];
+    let stage = stages
+        .into_iter()
+        .find(|stage| stage.name() == report.nodes_change);
+    if let Some(stage) = stage {
+        writeln!(output, "nodes change: {}", whose_leases_count(stage))?;
     }
     if let Some(switch) = &report.last_switch {
         writeln!(output, "{}", describe_switch(switch))?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lb_proto::call_state::database::{Database, View as CallView};
 use lb_proto::call_state::record::CallRecord;
-use lb_proto::failover::controller::{LeaseView, PathView, PeerView, Switch, View};
+use lb_proto::failover::controller::{LeaseView, PathView, PeerView, Stage, Switch, View};
 use lb_proto::failover::trust::Path;
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +43,10 @@ pub struct ClusterReport {
     pub configuration: u64,
     /// A newer one that was heard of, and whose.
     pub newer: Option<Newer>,
+    /// The controller that has other contents under the same version.
+    pub differs: Option<u16>,
+    /// How far a change of the nodes has come: `settled`, `joining` or `both`.
+    pub nodes_change: String,
     /// When the main last was another, and why.
     pub last_switch: Option<LastSwitch>,
     /// Call state, while this controller is the main.
@@ -108,6 +112,20 @@ pub struct Other {
     pub configuration: u64,
     /// Its time of day, in milliseconds since 1970.
     pub wall_ms: u64,
+}
+
+/// Whose leases make a main, at a stage of a change of the nodes.
+pub(super) const fn whose_leases_count(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Settled => "more than half of the present nodes decide",
+        Stage::Joining => {
+            "those before decide until more than half of the present ones have granted"
+        }
+        Stage::Both => {
+            "more than half of those before are needed as well, until the other controller has this \
+             configuration, for a minute at most"
+        }
+    }
 }
 
 /// A configuration that is newer than the own.
@@ -281,6 +299,8 @@ impl ClusterReport {
                 version,
                 of: of.get().into(),
             }),
+            differs: view.differs.map(|of| of.get().into()),
+            nodes_change: view.nodes_change.name().to_owned(),
             last_switch: view
                 .last_switch
                 .map(|switch| LastSwitch::of(&switch, now, activation)),

@@ -3,29 +3,29 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use lb_common::siphash::{SipKey, siphash13};
 use lb_net::link::{Identity, Roster};
 use lb_proto::call_state::Designated;
 use lb_proto::call_state::collector::Mode;
 use lb_proto::failover::trust::Members;
 use lb_proto::failover::{ControllerId, NodeId, Timing, TimingError, controller};
-use lb_proto::keys::KeyRing;
 
+use crate::config::NodeConfig;
 use crate::config::pair::{self, Pair, Standby, Switchback};
-use crate::config::{Config, NodeConfig};
+use crate::config::shared::Shared;
+use crate::daemon::Intent;
 
 /// How long the preferred controller must have been well before it asks for the reign again.
 const SWITCHBACK_AFTER: Duration = Duration::from_secs(10);
 
 /// The controller machine's configuration.
-pub(super) fn machine(
-    config: &Config,
-    pair: &Pair,
-    keys: &KeyRing,
-) -> Result<controller::Config, TimingError> {
+pub(super) fn machine(intent: &Intent, pair: &Pair) -> Result<controller::Config, TimingError> {
+    let config = &intent.config;
+    let digest = |shared: &Shared| siphash13(SipKey::default(), shared.text.as_bytes());
     let id = |(id, at): (&u16, &IpAddr)| Some((controller_id(*id)?, vec![*at]));
     let node = |node: &NodeConfig| Some((NodeId::new(node.id)?, vec![node.address]));
     Ok(controller::Config {
-        keys: keys.beacons().to_vec(),
+        keys: intent.keys.beacons().to_vec(),
         members: Members {
             controllers: pair.controllers.iter().filter_map(id).collect(),
             nodes: config.speaking_nodes().filter_map(node).collect(),
@@ -37,6 +37,7 @@ pub(super) fn machine(
         },
         switchback_after: SWITCHBACK_AFTER,
         version: pair.version,
+        digest: intent.shared.as_ref().map_or(0, digest),
         force: pair.serve_outdated,
     })
 }

@@ -20,8 +20,8 @@ use bytes::Bytes;
 use lb_net::epoch;
 use lb_net::link::{Endpoint, Identity, Limits, Listener, Roster};
 use lb_proto::call_state::collector::{self, Collector, Mode, Pace};
+use lb_proto::failover::Term;
 use lb_proto::failover::controller::{Controller, Setup};
-use lb_proto::failover::{NodeId, Party, Term};
 use lb_proto::keys::KeyRing;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
@@ -93,7 +93,8 @@ pub(crate) struct PairTask {
     clock: Arc<Clock>,
     origin: Instant,
     socket: UdpSocket,
-    places: BTreeMap<Party, SocketAddr>,
+    /// Of everybody: the status port.
+    port: u16,
     own: IpAddr,
     state_dir: PathBuf,
     endpoint: Endpoint,
@@ -138,7 +139,7 @@ impl PairTask {
             term: term::last(&pair.state_dir)?.max(term::known(&maps)?),
             seed: seed()?,
         };
-        let machine = setup::machine(config, pair, &intent.keys)?;
+        let machine = setup::machine(intent, pair)?;
         let machine = Controller::new(Duration::ZERO, setup, machine);
         let (keys, ring) = watch::channel(intent.keys.clone());
         let identity = Identity::Controller(pair.id);
@@ -181,7 +182,7 @@ impl PairTask {
             clock,
             origin,
             socket: UdpSocket::from_std(socket)?,
-            places: places(config, pair),
+            port,
             own,
             state_dir: pair.state_dir.clone(),
             endpoint,
@@ -309,13 +310,13 @@ impl PairTask {
         let config = &intent.config;
         let Some(pair) = &config.pair else { return };
         let now = self.now();
-        match setup::machine(config, pair, &intent.keys) {
+        match setup::machine(intent, pair) {
             Ok(machine) => self.machine.configure(now, machine),
             // The check of the file lets none pass.
             Err(error) => tracing::error!(%error, "the pair's timing stays as it was"),
         }
         self.mode = setup::mode(pair);
-        self.places = places(config, pair);
+        self.port = config.status.port;
         self.shared.clone_from(&intent.shared);
         self.keys.send_replace(intent.keys.clone());
         self.roster.send_replace(setup::roster(pair));
@@ -341,18 +342,4 @@ impl PairTask {
 fn nodes(config: &Config) -> BTreeMap<u16, IpAddr> {
     let speaking = config.speaking_nodes();
     speaking.map(|node| (node.id, node.address)).collect()
-}
-
-/// Where everybody's status port is.
-fn places(config: &Config, pair: &Pair) -> BTreeMap<Party, SocketAddr> {
-    let port = config.status.port;
-    let controllers = pair.others().filter_map(|(id, at)| {
-        let party = Party::Controller(setup::controller_id(id)?);
-        Some((party, SocketAddr::new(at, port)))
-    });
-    let nodes = config.speaking_nodes().filter_map(|node| {
-        let party = Party::Node(NodeId::new(node.id)?);
-        Some((party, SocketAddr::new(node.address, port)))
-    });
-    controllers.chain(nodes).collect()
 }

@@ -12,6 +12,7 @@
 //! | [`forgeries`] | what of control datagrams and links that are not genuine? |
 //! | [`victims`] | who is lied to, and what do they say of it? |
 //! | [`configuration`] | what of a stand-by with an older configuration? |
+//! | [`nodes`] | what of nodes that are added and removed, several at a time? |
 //! | [`alarms`] | what of a network that loses and delays? |
 //! | [`weather`] | how is a cable made to? |
 //! | [`announced`] | what where a routing daemon announces the VIP? |
@@ -23,6 +24,7 @@ mod cables;
 mod configuration;
 mod forgeries;
 mod half_dead;
+mod nodes;
 mod partitions;
 mod questions;
 mod restarts;

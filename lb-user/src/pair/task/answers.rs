@@ -7,7 +7,6 @@ use lb_common::choose::{Liveness, judge, reference_at};
 use lb_proto::call::Call as CallName;
 use lb_proto::call_state::State;
 use lb_proto::call_state::database::{Completeness, Cursor, Filter, Standing};
-use lb_proto::failover::Party;
 use lb_proto::failover::wire::{Report, Role, Status};
 use tokio::time::Instant;
 
@@ -45,8 +44,7 @@ impl PairTask {
         let (settings, plane) = (self.maps.settings()?, self.maps.plane_status()?);
         let (reference, _) = reference_at(&plane, settings.hold, self.clock.now());
         let (mut calls, mut capacity, mut nodes_alive) = (0u32, 0u32, 0u16);
-        for party in self.places.keys() {
-            let Party::Node(id) = party else { continue };
+        for id in self.machine.members().nodes.keys() {
             let (node, status) = (self.maps.node(id.get())?, self.maps.status(id.get())?);
             if judge(&node, &status, &settings, reference) != Liveness::Down {
                 nodes_alive += 1;

@@ -6,6 +6,7 @@ use lb_proto::failover::controller::{Event, GaveUp};
 use tokio::time::Instant;
 
 use super::PairTask;
+use crate::pair::report;
 
 /// How often an error is said that lasts.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
@@ -51,6 +52,17 @@ impl PairTask {
                          it is right"
                     );
                 }
+            }
+            Event::DifferentConfiguration { of, version } => {
+                tracing::error!(
+                    version,
+                    %of,
+                    "the other controller's configuration has the same version and says something \
+                     else: make the files alike and raise `version` in [pair]"
+                );
+            }
+            Event::NodesChange(stage) => {
+                tracing::info!("nodes change: {}", report::whose_leases_count(stage));
             }
             Event::Stalled(gap) => {
                 tracing::warn!(

@@ -1,6 +1,7 @@
 //! What the controller's machine wants done: the data plane turned, VIPs moved, terms kept, datagrams sent.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use lb_net::link::Identity;
@@ -75,14 +76,14 @@ impl PairTask {
                     tracing::warn!(why = why.name(), "this controller is not the main any more");
                 }
                 Output::FetchConfig { from, version } => {
-                    let Some(at) = self.places.get(&Party::Controller(from)) else {
+                    let Some(at) = self.place(Party::Controller(from)) else {
                         continue;
                     };
                     if self.fetching.is_empty() {
                         tracing::info!(%from, version, "fetching a newer configuration");
                         let endpoint = self.endpoint.clone();
                         let peer = Identity::Controller(from.get().into());
-                        let fetched = carry::fetch(endpoint, peer, *at, self.own);
+                        let fetched = carry::fetch(endpoint, peer, at, self.own);
                         let own = self.shared.as_ref().map_or(0, |own| own.version);
                         let paths = (self.config_path.clone(), self.shared_path.clone());
                         self.fetching.spawn(carry::take(fetched, own, paths));
@@ -121,11 +122,17 @@ impl PairTask {
         self.keep_next();
     }
 
+    /// Somebody's status port.
+    fn place(&self, of: Party) -> Option<SocketAddr> {
+        let address = self.machine.members().addresses(of)?.first()?;
+        Some(SocketAddr::new(*address, self.port))
+    }
+
     fn send(&self, to: Party, bytes: &wire::Bytes) {
-        let Some(at) = self.places.get(&to) else {
+        let Some(at) = self.place(to) else {
             return;
         };
-        if let Err(error) = self.socket.try_send_to(bytes, *at) {
+        if let Err(error) = self.socket.try_send_to(bytes, at) {
             tracing::debug!(%to, %error, "cannot send a control datagram");
         }
     }

@@ -30,6 +30,8 @@ const WRONG: SipKey = SipKey { k0: 1, k1: 2 };
 
 fn life(configuration: u64) -> KeepAlive {
     KeepAlive {
+        digest: 0,
+        is_joining: false,
         wall_ms: 0,
         monotonic_ms: 0,
         report: Report::default(),

@@ -1,0 +1,127 @@
+//! Nodes that are added and removed, several at a time, and two files of one version that differ: the main
+//! stays the main, and operators are told.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use pointsman_tests::daemons::{PATIENCE, Pair};
+use pointsman_tests::lab::{Signal, eventually};
+use toml::{Table, Value};
+
+use super::begin::begin;
+use super::watch::Watch;
+use crate::service::{Service, lab};
+
+/// A VIP that only one of two files has.
+const MORE: &str = "10.77.0.101";
+
+/// Changes a controller's file, and has it read.
+fn rewrite(
+    service: &mut Service<'_>,
+    id: u16,
+    version: i64,
+    change: impl Fn(&mut Table),
+) -> Result<()> {
+    let path = service.daemons.controller_file_of(id);
+    let mut file: Table = fs::read_to_string(&path)?.parse()?;
+    let pair = file.get_mut("pair").and_then(Value::as_table_mut);
+    let pair = pair.context("no [pair]")?;
+    pair.insert("version".to_owned(), version.into());
+    change(&mut file);
+    fs::write(&path, toml::to_string(&file)?)?;
+    service.controller(id).signal(Signal::Reload)
+}
+
+/// Both say so of themselves.
+fn expect_of_both(
+    watch: &Watch,
+    what: &str,
+    says: impl Fn(&serde_json::Value) -> bool,
+) -> Result<()> {
+    eventually(what, PATIENCE, || {
+        let reports = [1, 2].map(|id| watch.cluster(id));
+        Ok(reports
+            .iter()
+            .flatten()
+            .filter(|report| says(report))
+            .count()
+            == 2)
+    })
+    .with_context(|| format!("{:?} {:?}", watch.cluster(1), watch.cluster(2)))
+}
+
+#[test]
+fn a_main_stays_when_most_of_its_nodes_are_others() -> Result<()> {
+    let lab = lab()?;
+    let mut service = begin(&lab, Pair::patient())?;
+    let watch = Watch::start(&service)?;
+    ensure!(
+        watch.wait_until_well(PATIENCE)? == 1,
+        "the first is the main"
+    );
+    watch.forget();
+    let settled = |version: u64, needed: u64| {
+        move |report: &serde_json::Value| {
+            report["configuration"] == version
+                && report["nodes_change"] == "settled"
+                && report["needed"] == needed
+        }
+    };
+    let path = service.daemons.controller_file_of(1);
+    let file: Table = fs::read_to_string(path)?.parse()?;
+    let all = file["node"].clone();
+    let first = all.get(0).context("no [[node]]")?.clone();
+
+    // Three of four go.
+    rewrite(&mut service, 1, 2, |file| {
+        file.insert("node".to_owned(), Value::Array(vec![first.clone()]));
+    })?;
+    expect_of_both(&watch, "both to go by one node", settled(2, 1))?;
+
+    // They come again, before they run.
+    for redirect in &mut service.redirects[1..] {
+        redirect.kill()?;
+    }
+    rewrite(&mut service, 1, 3, |file| {
+        file.insert("node".to_owned(), all.clone());
+    })?;
+    expect_of_both(&watch, "both to wait for the new nodes", |report| {
+        report["configuration"] == 3 && report["nodes_change"] == "joining"
+    })?;
+    for node in lab.node_ids().skip(1) {
+        service.redirects[usize::from(node) - 1] = service.daemons.start_redirect(node)?;
+    }
+    expect_of_both(&watch, "both to go by four nodes", settled(3, 3))?;
+
+    // One version, two contents.
+    rewrite(&mut service, 2, 3, |file| {
+        if let Some(Value::Array(vips)) = file.get_mut("vip") {
+            let mut more = vips[0].clone();
+            more["address"] = MORE.into();
+            vips.push(more);
+        }
+    })?;
+    expect_of_both(&watch, "both to say that they differ", |report| {
+        report["differs"] == 3 - report["controller"].as_u64().unwrap_or_default()
+    })?;
+    ensure!(
+        service.controller(1).log().contains("says something else"),
+        "the operator is not told"
+    );
+    rewrite(&mut service, 2, 4, |_| {})?;
+    expect_of_both(&watch, "both to have the newer one", |report| {
+        report["configuration"] == 4 && report["differs"].is_null()
+    })?;
+
+    let seen = watch.stay(Duration::from_millis(200))?;
+    ensure!(
+        seen.changes
+            .iter()
+            .all(|(_, steers)| *steers == [true, false]),
+        "who steers has changed: {seen:?}"
+    );
+    let report = watch.cluster(1).context("it does not answer")?;
+    ensure!(report["counts"]["reigns"] == 1, "{report:#}");
+    Ok(())
+}
