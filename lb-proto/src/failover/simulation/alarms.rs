@@ -2,8 +2,9 @@
 
 use super::machine::Setting;
 use super::network::{FAIR, ROUGH};
-use super::world::{Note, World, ms};
+use super::world::{Note, World};
 use crate::failover::controller::Event;
+use crate::failover::fixtures::ms;
 use std::time::Duration;
 
 /// At one datagram lost in a hundred and 20 ms of jitter, with keep-alives every 20 ms: nobody takes

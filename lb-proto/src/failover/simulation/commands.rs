@@ -2,9 +2,10 @@
 
 use super::machine::Setting;
 use super::network::{CALM, FAIR, FOUL};
-use super::world::{Note, World, controller_id, ms};
+use super::world::{Note, World, controller_id};
 use crate::failover::Term;
 use crate::failover::controller::{Deactivation, Event, RequestError, Switchback};
+use crate::failover::fixtures::ms;
 use crate::failover::wire::Reason;
 use std::time::Duration;
 

@@ -2,9 +2,10 @@
 
 use super::machine::Setting;
 use super::network::{CALM, FAIR, ROUGH, Weather};
-use super::world::{Note, World, controller_id, ms};
+use super::world::{Note, World, controller_id};
 use crate::failover::Timing;
 use crate::failover::controller::Event;
+use crate::failover::fixtures::ms;
 use crate::failover::wire::Reason;
 use crate::failover::witness;
 use std::time::Duration;

@@ -2,7 +2,8 @@
 
 use super::machine::Setting;
 use super::network::{CALM, Cuts, FAIR};
-use super::world::{World, ms};
+use super::world::World;
+use crate::failover::fixtures::ms;
 use std::time::Duration;
 
 const NODES: usize = 5;

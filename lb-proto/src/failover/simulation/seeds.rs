@@ -2,8 +2,9 @@
 
 use super::machine::Setting;
 use super::network::{CALM, Cuts, FAIR, FOUL, ROUGH, Weather};
-use super::world::{World, controller_id, ms};
+use super::world::{World, controller_id};
 use crate::failover::controller::Switchback;
+use crate::failover::fixtures::ms;
 use crate::failover::wire::Role;
 use crate::failover::{ControllerId, Term, Timing};
 use crate::random::Random;
