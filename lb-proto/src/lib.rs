@@ -22,6 +22,8 @@ pub mod failover;
 #[cfg(test)]
 mod fixtures;
 pub mod keys;
+#[cfg(test)]
+mod network;
 pub mod offer;
 pub mod pin_report;
 mod random;

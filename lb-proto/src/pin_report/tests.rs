@@ -4,6 +4,7 @@ use super::wire::{Answer, Message, REPORT_LEN, Report, ReportBytes, Verdict};
 use super::*;
 use crate::call::Call;
 use crate::fixtures::KEYS;
+use crate::network::{Queue, Weather};
 use crate::random::Random;
 use crate::sealed::SealError;
 use crate::status::query;
@@ -470,21 +471,22 @@ proptest! {
         loss in prop_oneof![Just(0u64), Just(10), Just(500), Just(1000)],
         calls in 1u32..80,
     ) {
+        let weather = Weather {
+            loss_permille: loss,
+            duplicates_permille: 100,
+            delay: MS * 4,
+        };
         let mut random = Random::new(seed);
         let mut reporter = reporter(count);
         let mut receivers: Vec<Receiver> = (0..count).map(|_| receiver()).collect();
         let mut done: Vec<BTreeSet<Call>> = vec![BTreeSet::new(); count.into()];
         // Datagrams under way: when they arrive, where (an LB, or the node), and what.
-        let mut wire: BTreeMap<(Duration, u64), (Option<usize>, ReportBytes)> = BTreeMap::new();
+        let mut wire: Queue<(Option<usize>, ReportBytes)> = Queue::new();
         let mut began: BTreeMap<Call, Duration> = BTreeMap::new();
         let mut outcomes: BTreeMap<Call, Outcome> = BTreeMap::new();
-        let mut number = 0;
-        let mut put = |wire: &mut BTreeMap<_, _>, random: &mut Random, now: Duration, to, bytes| {
-            let copies = if random.below(1000) < loss { 0 } else { 1 + random.below(10) / 9 };
-            for _ in 0..copies {
-                number += 1;
-                let delay = Duration::from_micros(random.below(4_000));
-                wire.insert((now + delay, number), (to, bytes));
+        let mut put = |wire: &mut Queue<_>, now: Duration, to, bytes| {
+            for delay in weather.delays(&mut random) {
+                wire.put(now + delay, (to, bytes));
             }
         };
         for ms in 0..calls + 70 {
@@ -495,13 +497,9 @@ proptest! {
             }
             while let Some((to, bytes)) = reporter.poll_transmit(now) {
                 let to = lbs(count).iter().position(|lb| *lb == to);
-                put(&mut wire, &mut random, now, to, bytes);
+                put(&mut wire, now, to, bytes);
             }
-            while let Some(entry) = wire.first_entry() {
-                if entry.key().0 > now {
-                    break;
-                }
-                let ((at, _), (to, bytes)) = entry.remove_entry();
+            while let Some((at, (to, bytes))) = wire.take(now) {
                 match to {
                     Some(lb) => {
                         let answer = match receive(&mut receivers[lb], at, &bytes) {
@@ -512,7 +510,7 @@ proptest! {
                             Ok(Taken::Again(answer)) => answer,
                             Err(refusal) => return Err(TestCaseError::fail(refusal.to_string())),
                         };
-                        put(&mut wire, &mut random, at, None, answer);
+                        put(&mut wire, at, None, answer);
                     }
                     None => {
                         reporter.answered(&read_answer(&bytes));

@@ -1,13 +1,13 @@
 //! Forged, played back, from elsewhere, of a lower term: refused and counted, every single one.
 
 use super::machine::Setting;
-use super::network::CALM;
 use super::world::{World, controller_id};
 use crate::failover::fixtures::{CLUSTER, ms};
 use crate::failover::trust::{Marks, Refusal, Refusals, Stamper};
 use crate::failover::wire::{Ack, Body, Bytes, Datagram, LeaseRequest, Missing, Reason, Stamp};
 use crate::failover::{Party, Term};
 use crate::fixtures::KEY;
+use crate::network::CALM;
 use crate::sealed::SealError;
 use std::net::IpAddr;
 

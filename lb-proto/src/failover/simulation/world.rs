@@ -2,7 +2,6 @@
 
 use super::invariants::Watcher;
 use super::machine::{Clock, Disk, Host, Inbox, Machine, Setting, Written};
-use super::network::{Cuts, Queue, Weather};
 use crate::failover::controller::{self, Config, Controller, Deactivation, Steps};
 use crate::failover::fixtures::{CLUSTER, ms};
 use crate::failover::trust::{Members, Refusal};
@@ -10,6 +9,7 @@ use crate::failover::wire::{Bytes, Reason};
 use crate::failover::witness::{self, Witness};
 use crate::failover::{ControllerId, NodeId, Party, Term};
 use crate::fixtures::KEY;
+use crate::network::{Cuts, Queue, Weather};
 use crate::random::Random;
 use std::collections::VecDeque;
 use std::net::IpAddr;

@@ -1,11 +1,11 @@
 //! Machines that all hear each other: what each consists of, and how time passes for them.
 
 use super::calls::{Calls, Sip};
-use super::network::{Queue, Weather};
 use crate::admission::server::Server;
 use crate::admission::{Gate, Limits};
 use crate::fixtures::KEY;
 use crate::keys::NumberedKey;
+use crate::network::{Queue, Weather};
 use crate::offer::candidates::Chooser;
 use crate::offer::hops::Hops;
 use crate::random::Random;

@@ -1,7 +1,7 @@
 //! Senders, a lossy network, and one receiver's map and judge.
 
-use super::network::{FAIR, Weather};
 use crate::fixtures::KEY;
+use crate::network::{FAIR, Weather};
 use crate::random::Random;
 use crate::status::judge::{Action, Judge};
 use crate::status::map::{AvailabilityMap, Membership};
