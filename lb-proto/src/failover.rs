@@ -24,6 +24,8 @@
 //! two machines, clocks may differ in rate by an eighth.
 
 pub mod controller;
+#[cfg(test)]
+mod fixtures;
 pub mod lease;
 mod silence;
 #[cfg(test)]

@@ -152,11 +152,14 @@ impl KeyRing {
 
     /// The beacon key of an id.
     pub fn beacon(&self, id: u8) -> Option<SipKey> {
-        self.beacons
-            .iter()
-            .find(|beacon| beacon.id == id)
-            .map(|beacon| beacon.key)
+        find(&self.beacons, id)
     }
+}
+
+/// The key of an id, among `keys`.
+pub(crate) fn find(keys: &[NumberedKey], id: u8) -> Option<SipKey> {
+    let found = keys.iter().find(|key| key.id == id);
+    found.map(|found| found.key)
 }
 
 fn key(digits: &str, line: usize) -> Result<SipKey, KeyError> {

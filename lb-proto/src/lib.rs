@@ -6,6 +6,7 @@
 //!
 //! - [`table`]: which node is home to a slot of the steering table.
 //! - [`keys`]: the key file's contents.
+//! - [`sealed`]: the form that several protocols' datagrams share.
 //! - [`status`]: who is there, and who takes calls.
 //! - [`admission`]: whether this node takes a call, and the slots that it holds for calls.
 //! - [`offer`]: which other node is offered a call that this one does not take.
@@ -18,9 +19,14 @@ pub mod admission;
 pub mod call;
 pub mod call_state;
 pub mod failover;
+#[cfg(test)]
+mod fixtures;
 pub mod keys;
+#[cfg(test)]
+mod network;
 pub mod offer;
 pub mod pin_report;
 mod random;
+pub mod sealed;
 pub mod status;
 pub mod table;

@@ -30,7 +30,7 @@ use lb_common::beacon::BEACON_LEN;
 use lb_common::maps::Node;
 use lb_net::interface::InterfaceError;
 use lb_net::multicast::MulticastError;
-use lb_proto::failover::wire::MAGIC;
+use lb_proto::failover::wire::{Datagram, MAGIC};
 use lb_proto::keys::KeyRing;
 use lb_proto::status::judge::{Action, Judge};
 use lb_proto::status::query::Query;
@@ -289,13 +289,15 @@ impl StatusTask {
     }
 
     /// A control datagram is for the pair's task. Without one, or when it has fallen behind, it is lost as
-    /// any datagram may be.
+    /// any datagram may be. One that is not genuine is for its counters alone, and has half of the queue:
+    /// a flood of them crowds out no acknowledgement.
     fn pass_on(&self, bytes: &[u8], from: IpAddr) {
-        let control = Control {
-            from: from.to_canonical(),
-            bytes: Bytes::copy_from_slice(bytes),
+        let is_genuine = || Datagram::read(bytes, self.roster.keys.beacons()).is_ok();
+        let is_taken = |control: &mpsc::Sender<Control>| {
+            let has_room = control.capacity() > control.max_capacity() / 2 || is_genuine();
+            let (from, bytes) = (from.to_canonical(), Bytes::copy_from_slice(bytes));
+            has_room && control.try_send(Control { from, bytes }).is_ok()
         };
-        let is_taken = |control_in: &mpsc::Sender<Control>| control_in.try_send(control).is_ok();
         if !self.control.as_ref().is_some_and(is_taken) {
             self.counts.count_refused();
         }

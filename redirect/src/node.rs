@@ -26,12 +26,13 @@ use lb_common::beacon::{BEACON_LEN, Beacon};
 use lb_common::{Address, Admission};
 use lb_proto::call::Call;
 use lb_proto::keys::KeyRing;
-use lb_proto::pin_report::wire::{self, WireError};
+use lb_proto::pin_report::wire;
 use lb_proto::pin_report::{Full, LbError, Outcome, Reporter, Signer};
+use lb_proto::sealed::SealError;
 use lb_proto::status::Timing;
 use lb_proto::status::challenge::{self, Answerer, Challenge};
 use lb_proto::status::map::{AvailabilityMap, Membership};
-use lb_proto::status::query::{Held, Message, QueryError};
+use lb_proto::status::query::{Held, Message};
 use lb_proto::status::sender::{self, BeaconBytes, Identity, Sender};
 use lb_proto::status::stall::StallWatch;
 use std::collections::BTreeMap;
@@ -239,10 +240,10 @@ impl Node {
                 return None;
             }
             Ok(wire::Message::Report(_)) => "report-astray",
-            Err(WireError::Malformed) => "report-malformed",
-            Err(WireError::UnknownKey) => "report-unknown-key",
-            Err(WireError::Forged) => "report-forged",
-            Err(WireError::Foreign) => match Message::read(bytes, keys) {
+            Err(SealError::Malformed) => "report-malformed",
+            Err(SealError::UnknownKey) => "report-unknown-key",
+            Err(SealError::Forged) => "report-forged",
+            Err(SealError::Foreign) => match Message::read(bytes, keys) {
                 Ok(Message::Query(query)) => return self.sender.answer(now, &query),
                 Ok(Message::Probe(probe)) => {
                     let key = self.keys.sending();
@@ -252,13 +253,13 @@ impl Node {
                     self.learn_epoch(now, &held);
                     return None;
                 }
-                Err(QueryError::Foreign) => match self.map.receive_from(now, from, bytes) {
+                Err(SealError::Foreign) => match self.map.receive_from(now, from, bytes) {
                     Ok(_) => return None,
                     Err(reason) => reason.name(),
                 },
-                Err(QueryError::Malformed) => "query-malformed",
-                Err(QueryError::UnknownKey) => "query-unknown-key",
-                Err(QueryError::Forged) => "query-forged",
+                Err(SealError::Malformed) => "query-malformed",
+                Err(SealError::UnknownKey) => "query-unknown-key",
+                Err(SealError::Forged) => "query-forged",
             },
         };
         *self.refused.entry(refusal).or_default() += 1;
@@ -447,7 +448,7 @@ mod tests {
     fn next_beacon(node: &mut Node, now: Duration) -> Option<Bytes> {
         loop {
             let (_, bytes) = node.poll_transmit(now)?;
-            if Message::read(&bytes, keys().beacons()) == Err(QueryError::Foreign) {
+            if Message::read(&bytes, keys().beacons()) == Err(SealError::Foreign) {
                 return Some(bytes);
             }
         }

@@ -1,8 +1,7 @@
-//! Whole clusters in simulated time, replayable by seed.
+//! Whole clusters in simulated time, on the simulated [network](crate::network), replayable by seed.
 //!
 //! - [`world`]: machines with clocks, disks and sockets of their own, and how time passes for them.
 //! - [`machine`]: what each consists of.
-//! - [`network`]: what gets through, when, and in which order.
 //! - [`invariants`]: what is looked at after every single event.
 //! - [`seeds`]: a hundred thousand short lives full of misfortune.
 //! - [`partitions`]: every two-colouring of five nodes, one-way cuts, links that flap.
@@ -21,7 +20,6 @@ mod commands;
 mod deaths;
 mod invariants;
 mod machine;
-mod network;
 mod partitions;
 mod seeds;
 mod world;

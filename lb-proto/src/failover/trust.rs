@@ -5,9 +5,10 @@
 //! taken over no master of the others' voices; and it must be new: each sender numbers what it sends,
 //! and each number counts once.
 
-use super::wire::{Body, Bytes, Datagram, Header, Stamp, WireError};
+use super::wire::{Body, Bytes, Datagram, Header, Stamp};
 use super::{ControllerId, NodeId, Party, Term};
 use crate::keys::NumberedKey;
+use crate::sealed::SealError;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -58,8 +59,8 @@ pub enum Path {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum Refusal {
     /// None, or not genuine.
-    #[error(transparent)]
-    Wire(#[from] WireError),
+    #[error("no genuine control datagram, but {0}")]
+    Seal(#[from] SealError),
     /// Of another cluster.
     #[error("a control datagram of another cluster")]
     Cluster,
@@ -89,10 +90,10 @@ pub enum Refusal {
 impl Refusal {
     /// All of them: the counters' order.
     pub const ALL: [Self; 12] = [
-        Self::Wire(WireError::Foreign),
-        Self::Wire(WireError::Malformed),
-        Self::Wire(WireError::UnknownKey),
-        Self::Wire(WireError::Forged),
+        Self::Seal(SealError::Foreign),
+        Self::Seal(SealError::Malformed),
+        Self::Seal(SealError::UnknownKey),
+        Self::Seal(SealError::Forged),
         Self::Cluster,
         Self::Recipient,
         Self::UnknownSender,
@@ -106,10 +107,7 @@ impl Refusal {
     /// The word that people and programs read.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Wire(WireError::Foreign) => "foreign",
-            Self::Wire(WireError::Malformed) => "malformed",
-            Self::Wire(WireError::UnknownKey) => "unknown-key",
-            Self::Wire(WireError::Forged) => "forged",
+            Self::Seal(error) => error.name(),
             Self::Cluster => "cluster",
             Self::Recipient => "recipient",
             Self::UnknownSender => "unknown-sender",

@@ -10,9 +10,8 @@
 //! 12  from                 u16
 //! 14  to, 0 for anybody    u16
 //! ```
-//! In the form of the beacon and of the query, under the same keys: numbers in network order, the MAC
-//! low word first; reserved bytes are zero when sent and ignored when read. Flags: 1, sent by a
-//! controller (else by a node); 2, the sender reigns in `term`; 4, urgent. The kernel program reads
+//! [Sealed](crate::sealed); reserved bytes are zero when sent and ignored when read. Flags: 1, sent by
+//! a controller (else by a node); 2, the sender reigns in `term`; 4, urgent. The kernel program reads
 //! the first 32 bytes of keep-alives: one of another controller that reigns in a greater term makes
 //! the data plane passive, be its own daemon dead or stopped.
 //!
@@ -28,17 +27,13 @@
 //! | 7 [`Body::RelayRequest`] | stand-by → node | |
 //! | 8 [`Body::Yield`] | main → its successor | reason u8 |
 //! | 9 [`Body::Ask`] | controller → main | successor u8, reason u8 |
-//!
-//! All are as long as their answers, so that nobody gains anything by asking in another's name.
 
 mod code;
 
 use super::{ControllerId, Party, Term};
 use crate::keys::NumberedKey;
-use crate::status::query::seal;
-use lb_common::Window;
-use lb_common::beacon::is_authentic;
-use lb_common::reign::{self, VERSION};
+use crate::sealed::{Form, SealError, seal};
+use lb_common::reign;
 use lb_common::siphash::SipKey;
 use std::time::Duration;
 
@@ -46,6 +41,11 @@ use std::time::Duration;
 pub const CONTROL_LEN: usize = reign::CONTROL_LEN as usize;
 /// What a control datagram starts with.
 pub const MAGIC: [u8; 4] = reign::MAGIC.to_be_bytes();
+
+const FORM: Form = Form {
+    magic: MAGIC,
+    version: reign::VERSION,
+};
 
 /// The bytes of one.
 pub type Bytes = [u8; CONTROL_LEN];
@@ -275,49 +275,18 @@ pub enum Verdict {
     TooLong = 5,
 }
 
-/// Why bytes are no control datagram that counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
-pub enum WireError {
-    /// Something else.
-    #[error("not a control datagram")]
-    Foreign,
-    /// Starts like one, but has another length, version or kind, or a field out of range.
-    #[error("a control datagram of another length, version, kind or range")]
-    Malformed,
-    /// Under a key that is not valid here.
-    #[error("a control datagram under an unknown key")]
-    UnknownKey,
-    /// Its authentication code is wrong.
-    #[error("a forged control datagram")]
-    Forged,
-}
-
 impl Datagram {
     /// Reads one and verifies it under one of `keys`. Whose and for whom it is, the machines look at.
     ///
     /// # Errors
-    /// [`WireError`] for what is none, or not genuine.
-    pub fn read(bytes: &[u8], keys: &[NumberedKey]) -> Result<Self, WireError> {
-        const SHORT: WireError = WireError::Malformed;
-        if !bytes.starts_with(&MAGIC) {
-            return Err(WireError::Foreign);
-        }
-        if bytes.len() != CONTROL_LEN || bytes.byte(4) != Some(VERSION) {
-            return Err(SHORT);
-        }
-        let key_id = bytes.byte(6).ok_or(SHORT)?;
-        let key = keys.iter().find(|key| key.id == key_id);
-        let key = key.ok_or(WireError::UnknownKey)?;
-        if !is_authentic(bytes, 0, key.key) {
-            return Err(WireError::Forged);
-        }
-        code::decode(bytes).ok_or(SHORT)
+    /// [`SealError`] for what is none, or not genuine.
+    pub fn read(bytes: &[u8], keys: &[NumberedKey]) -> Result<Self, SealError> {
+        FORM.read(bytes, keys, code::decode)
     }
 
     /// Writes it and its MAC. `key` must be the one that its key id names.
     pub fn write(&self, key: SipKey) -> Bytes {
-        let mut bytes = [0; CONTROL_LEN];
-        code::encode(self, &mut bytes);
+        let mut bytes = code::encode(self);
         seal(&mut bytes, key);
         bytes
     }

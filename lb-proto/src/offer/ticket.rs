@@ -22,7 +22,7 @@
 
 use super::base32;
 use crate::call::Call;
-use crate::keys::NumberedKey;
+use crate::keys::{NumberedKey, find};
 use lb_common::maps::{MAX_NODES, NO_NODE};
 use lb_common::siphash::{SipHash24, SipKey};
 use std::time::Duration;
@@ -163,9 +163,8 @@ impl Ticket {
         if usize::from(counts >> 4) != nodes.len() || nodes.len() > MAX_VISITED {
             return Err(MALFORMED);
         }
-        let key = keys.iter().find(|key| key.id == *key_id);
-        let key = key.ok_or(TicketError::UnknownKey)?;
-        let [low, high] = mac(key.key, cluster, call, signed);
+        let key = find(keys, *key_id).ok_or(TicketError::UnknownKey)?;
+        let [low, high] = mac(key, cluster, call, signed);
         let sent = u128::from_le_bytes(*code);
         // In constant time.
         if (low ^ sent as u64) | (high ^ (sent >> 64) as u64) != 0 {

@@ -10,9 +10,10 @@
 //! remembered of each node that has ever reported; 256 nodes.
 
 use super::WINDOW;
-use super::wire::{Answer, Message, Report, ReportBytes, Verdict, WireError};
+use super::wire::{Answer, Message, Report, ReportBytes, Verdict};
 use crate::call::Call;
 use crate::keys::NumberedKey;
+use crate::sealed::SealError;
 use lb_common::maps::{MAX_NODES, NO_NODE};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -48,8 +49,8 @@ pub enum Taken {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum Refusal {
     /// None, or not genuine.
-    #[error(transparent)]
-    Wire(#[from] WireError),
+    #[error("no genuine pin report, but {0}")]
+    Seal(#[from] SealError),
     /// An answer, which no controller has asked for.
     #[error("an answer to a pin report")]
     Answer,
@@ -79,10 +80,10 @@ pub enum Refusal {
 impl Refusal {
     /// All of them: the counters' order.
     pub const ALL: [Self; 12] = [
-        Self::Wire(WireError::Foreign),
-        Self::Wire(WireError::Malformed),
-        Self::Wire(WireError::UnknownKey),
-        Self::Wire(WireError::Forged),
+        Self::Seal(SealError::Foreign),
+        Self::Seal(SealError::Malformed),
+        Self::Seal(SealError::UnknownKey),
+        Self::Seal(SealError::Forged),
         Self::Answer,
         Self::Cluster,
         Self::UnknownNode,
@@ -96,10 +97,7 @@ impl Refusal {
     /// The word that people and programs read.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Wire(WireError::Foreign) => "foreign",
-            Self::Wire(WireError::Malformed) => "malformed",
-            Self::Wire(WireError::UnknownKey) => "unknown-key",
-            Self::Wire(WireError::Forged) => "forged",
+            Self::Seal(error) => error.name(),
             Self::Answer => "answer",
             Self::Cluster => "cluster",
             Self::UnknownNode => "unknown-node",
@@ -208,7 +206,7 @@ impl Receiver {
     /// names; `None`: there is no such node.
     ///
     /// # Errors
-    /// The [`Refusal`], for a counter. `Wire(Foreign)`: it is something else, and others may know.
+    /// The [`Refusal`], for a counter. `Seal(Foreign)`: it is something else, and others may know.
     pub fn receive(
         &mut self,
         now: Duration,

@@ -15,27 +15,27 @@
 //! | 0, [`Report`] | node → LB | this call lives with me |
 //! | 1, [`Answer`] | LB → node | what became of that report |
 //!
-//! In the form of the [queries](crate::status::query), under the same keys. The call is named by its
-//! key, never by its Call-ID, which is personal data. The recipient is the LB's place in the node's
-//! list: an answer repeats it, because an LB with several addresses may answer from another one.
-//! Report and answer are of one length, so that nobody gains anything by reporting in another's name.
+//! Both are [sealed]. The call is named by its key, never by its Call-ID, which is
+//! personal data. The recipient is the LB's place in the node's list: an answer repeats it, because an
+//! LB with several addresses may answer from another one.
 
 use crate::call::Call;
 use crate::keys::NumberedKey;
-use crate::status::query::{QUERY_LEN, seal};
+use crate::sealed::{self, Form, SealError, be64, seal};
 use lb_common::Window;
-use lb_common::beacon::is_authentic;
 use lb_common::siphash::SipKey;
 
 /// Bytes of a report and of its answer.
-pub const REPORT_LEN: u32 = QUERY_LEN;
-const MAGIC: [u8; 4] = *b"PMP1";
-const VERSION: u8 = 1;
+pub const REPORT_LEN: usize = sealed::LEN;
+const FORM: Form = Form {
+    magic: *b"PMP1",
+    version: 1,
+};
 const REPORT: u8 = 0;
 const ANSWER: u8 = 1;
 
 /// The bytes of either.
-pub type ReportBytes = [u8; REPORT_LEN as usize];
+pub type ReportBytes = [u8; REPORT_LEN];
 
 /// A report's contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,61 +108,32 @@ pub enum Message {
     Answer(Answer),
 }
 
-/// Why bytes are no report or answer that counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
-pub enum WireError {
-    /// Something else.
-    #[error("not a pin report")]
-    Foreign,
-    /// Starts like one, but has another length, version, kind or verdict.
-    #[error("a pin report of another length, version or kind")]
-    Malformed,
-    /// Under a key that is not valid here.
-    #[error("a pin report under an unknown key")]
-    UnknownKey,
-    /// Its authentication code is wrong.
-    #[error("a forged pin report")]
-    Forged,
-}
-
 impl Message {
     /// Reads either and verifies it under one of `keys`. Whom it is for, the machines look at.
     ///
     /// # Errors
-    /// [`WireError`] for what is none, or not genuine.
-    pub fn read(bytes: &[u8], keys: &[NumberedKey]) -> Result<Self, WireError> {
-        const SHORT: WireError = WireError::Malformed;
-        if !bytes.starts_with(&MAGIC) {
-            return Err(WireError::Foreign);
-        }
-        if bytes.len() != REPORT_LEN as usize || bytes.byte(4) != Some(VERSION) {
-            return Err(SHORT);
-        }
-        let kind = bytes.byte(5).ok_or(SHORT)?;
-        let verdict = Verdict::from_index(bytes.byte(36).ok_or(SHORT)?).ok_or(SHORT)?;
-        if kind > ANSWER {
-            return Err(SHORT);
-        }
-        let key_id = bytes.byte(6).ok_or(SHORT)?;
-        let key = keys.iter().find(|key| key.id == key_id);
-        let key = key.ok_or(WireError::UnknownKey)?;
-        if !is_authentic(bytes, 0, key.key) {
-            return Err(WireError::Forged);
-        }
+    /// [`SealError`] for what is none, or not genuine.
+    pub fn read(bytes: &[u8], keys: &[NumberedKey]) -> Result<Self, SealError> {
+        FORM.read(bytes, keys, Self::decode)
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
         let report = Report {
-            cluster: bytes.be32(8).ok_or(SHORT)?,
-            node: bytes.be16(12).ok_or(SHORT)?,
-            key_id,
-            recipient: bytes.byte(7).ok_or(SHORT)?,
-            epoch: bytes.be32(16).ok_or(SHORT)?,
-            sequence: bytes.be32(20).ok_or(SHORT)?,
-            beacon_sequence: bytes.be32(32).ok_or(SHORT)?,
-            call: Call::from_key(bytes.word(24).ok_or(SHORT)?.swap_bytes()),
+            key_id: bytes.byte(6)?,
+            recipient: bytes.byte(7)?,
+            cluster: bytes.be32(8)?,
+            node: bytes.be16(12)?,
+            epoch: bytes.be32(16)?,
+            sequence: bytes.be32(20)?,
+            call: Call::from_key(be64(bytes, 24)?),
+            beacon_sequence: bytes.be32(32)?,
         };
-        Ok(match kind {
-            REPORT => Self::Report(report),
-            _ => Self::Answer(Answer { report, verdict }),
-        })
+        let verdict = Verdict::from_index(bytes.byte(36)?)?;
+        match bytes.byte(5)? {
+            REPORT => Some(Self::Report(report)),
+            ANSWER => Some(Self::Answer(Answer { report, verdict })),
+            _ => None,
+        }
     }
 }
 
@@ -186,10 +157,9 @@ impl Answer {
 }
 
 fn write(kind: u8, report: &Report, verdict: u8, key: SipKey) -> ReportBytes {
-    let mut bytes = [0; REPORT_LEN as usize];
+    let mut bytes = FORM.begin(kind, report.key_id);
     let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
-    put(0, &MAGIC);
-    put(4, &[VERSION, kind, report.key_id, report.recipient]);
+    put(7, &[report.recipient]);
     put(8, &report.cluster.to_be_bytes());
     put(12, &report.node.to_be_bytes());
     put(16, &report.epoch.to_be_bytes());

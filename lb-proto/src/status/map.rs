@@ -23,7 +23,7 @@ use super::damping;
 pub use super::members::{Discovery, Membership};
 use super::members::{Members, Standing};
 use super::{GOOD_BEACONS, Timing, origin};
-use crate::keys::NumberedKey;
+use crate::keys::{NumberedKey, find};
 use lb_common::beacon::{Beacon, BeaconError, is_authentic};
 use lb_common::choose::Liveness;
 use lb_common::maps::MAX_NODES;
@@ -306,9 +306,8 @@ impl AvailabilityMap {
             Ok(_) | Err(BeaconError::Foreign) => return Err(Reason::ForeignStatus),
             Err(BeaconError::Malformed) => return Err(Reason::BeaconMalformed),
         };
-        let key = self.keys.iter().find(|key| key.id == beacon.key_id);
-        let key = key.ok_or(Reason::BeaconUnknownKey)?;
-        if !is_authentic(bytes, 0, key.key) {
+        let key = find(&self.keys, beacon.key_id).ok_or(Reason::BeaconUnknownKey)?;
+        if !is_authentic(bytes, 0, key) {
             return Err(Reason::BeaconForged);
         }
         Ok(beacon)

@@ -1,4 +1,4 @@
-//! Whole clusters in simulated time, replayable by seed.
+//! Whole clusters in simulated time, on the simulated [network](crate::network), replayable by seed.
 //!
 //! - [`one_receiver`]: detection and confirmation, with one map and one judge.
 //! - [`false_down`]: a million periods of twelve pairs.
@@ -13,6 +13,5 @@ mod calls;
 mod false_down;
 mod fleet;
 mod herd;
-mod network;
 mod one_receiver;
 mod scenarios;

@@ -223,8 +223,11 @@ impl PairTask {
     /// Serves until the future is dropped. Data plane and addresses stay as they are then.
     pub(crate) async fn run(mut self) {
         loop {
-            // All that has come is heard before anybody's silence is judged.
-            while let Ok(control) = self.control.try_recv() {
+            // What has come is heard before anybody's silence is judged.
+            for _ in 0..WAITING {
+                let Ok(control) = self.control.try_recv() else {
+                    break;
+                };
                 self.hear(&control);
             }
             self.machine.handle_timeout(self.now());

@@ -10,8 +10,9 @@ use std::time::Duration;
 use lb_common::beacon::Beacon;
 use lb_common::maps::MAX_NODES;
 use lb_proto::keys::KeyRing;
-use lb_proto::pin_report::wire::{Report, Verdict, WireError};
+use lb_proto::pin_report::wire::{Report, Verdict};
 use lb_proto::pin_report::{Known, Receiver, Refusal as ReportRefusal, Taken};
+use lb_proto::sealed::SealError;
 use lb_proto::status::Timing;
 use lb_proto::status::challenge::Answerer;
 use lb_proto::status::map::{AvailabilityMap, Discovery, Membership, Refusal};
@@ -116,7 +117,7 @@ impl Ear {
         let known = |node| known(&self.map, &self.addresses, &self.maps, node, from);
         match self.receiver.receive(now, bytes, known) {
             Ok(taken) => return self.carry_out(taken),
-            Err(ReportRefusal::Wire(WireError::Foreign)) => {}
+            Err(ReportRefusal::Seal(SealError::Foreign)) => {}
             Err(refusal) => {
                 self.counts.count_report_refusal(refusal);
                 return Heard::Nothing;
@@ -126,7 +127,7 @@ impl Ear {
             Ok(Message::Probe(probe)) => self.answer(now, &probe),
             // Of another receiver: probes and answers to them go to groups and lists.
             Ok(Message::Query(_) | Message::Held(_)) => Heard::Nothing,
-            Err(lb_proto::status::query::QueryError::Foreign) => self.take_beacon(now, bytes, from),
+            Err(SealError::Foreign) => self.take_beacon(now, bytes, from),
             Err(_) => {
                 self.counts.count_refused();
                 Heard::Nothing

@@ -15,88 +15,75 @@ use crate::service::{Ends, HOME, Service, lab};
 #[test]
 fn a_call_from_invite_to_bye() -> Result<()> {
     let lab = lab()?;
-    let (vip, ends) = (lab.vip_v4(), Ends::start(&lab)?);
-    let Ends {
-        service,
-        mut switch,
-        mut bob,
-    } = ends;
-    let kamailio = service.kamailio();
+    let mut ends = Ends::start(&lab)?;
+    let (vip, kamailio) = (lab.vip_v4(), ends.service.kamailio());
 
-    let mut near = switch.call("bob", vip, &service.call_id("call")?)?;
-    let invite = bob.take(Method::Invite)?;
+    let (mut near, invite) = ends.call_bob()?;
     assert_eq!(invite.from, kamailio);
     // The switch, the redirect server, Kamailio.
     assert_eq!(invite.message.elements(Name::Via).count(), 3);
-    let mut far = bob.leg_of(&invite)?;
+    let mut far = ends.bob.leg_of(&invite)?;
     let hops: Vec<_> = far.routes().map(address_of).collect();
     assert_eq!(hops, [Some(kamailio), Some(vip)]);
-    bob.answer(&invite, 180, None)?;
-    assert_eq!(switch.expect(Method::Invite, 180)?.from, vip);
-    service.expect_calls([1, 0, 0])?;
-    bob.answer(&invite, 200, Some("sendrecv"))?;
-    let answer = switch.expect(Method::Invite, 200)?;
+    ends.bob.answer(&invite, 180, None)?;
+    assert_eq!(ends.switch.expect(Method::Invite, 180)?.from, vip);
+    ends.service.expect_calls([1, 0, 0])?;
+    ends.bob.answer(&invite, 200, Some("sendrecv"))?;
+    let answer = ends.switch.expect(Method::Invite, 200)?;
     assert_eq!(answer.from, vip);
     assert_eq!(answer.message.elements(Name::Via).count(), 1);
-    switch.acknowledge(&mut near, &answer)?;
-    let ack = bob.take(Method::Ack)?;
+    ends.switch.acknowledge(&mut near, &answer)?;
+    let ack = ends.bob.take(Method::Ack)?;
     assert!(ack.message.header(Name::Route).is_none());
-    service.expect_calls([0, 1, 0])?;
+    ends.service.expect_calls([0, 1, 0])?;
 
     // The switch puts the call on hold.
-    switch.request(&mut near, Method::Invite, Some("sendonly"))?;
-    let again = bob.take(Method::Invite)?;
+    ends.switch
+        .request(&mut near, Method::Invite, Some("sendonly"))?;
+    let again = ends.bob.take(Method::Invite)?;
     assert_eq!(again.from, kamailio);
-    bob.answer(&again, 200, Some("recvonly"))?;
-    let answer = switch.expect(Method::Invite, 200)?;
-    switch.acknowledge(&mut near, &answer)?;
-    bob.take(Method::Ack)?;
-    service.expect_calls([0, 0, 1])?;
+    ends.bob.answer(&again, 200, Some("recvonly"))?;
+    let answer = ends.switch.expect(Method::Invite, 200)?;
+    ends.switch.acknowledge(&mut near, &answer)?;
+    ends.bob.take(Method::Ack)?;
+    ends.service.expect_calls([0, 0, 1])?;
 
     // The phone takes it up again.
-    bob.request(&mut far, Method::Invite, Some("sendrecv"))?;
-    let again = switch.take(Method::Invite)?;
+    ends.bob
+        .request(&mut far, Method::Invite, Some("sendrecv"))?;
+    let again = ends.switch.take(Method::Invite)?;
     assert_eq!(again.from, vip);
     assert!(again.message.header(Name::Route).is_none());
-    switch.answer(&again, 200, Some("sendrecv"))?;
-    let answer = bob.expect(Method::Invite, 200)?;
+    ends.switch.answer(&again, 200, Some("sendrecv"))?;
+    let answer = ends.bob.expect(Method::Invite, 200)?;
     assert_eq!(answer.from, kamailio);
-    bob.acknowledge(&mut far, &answer)?;
-    assert_eq!(switch.take(Method::Ack)?.from, vip);
-    service.expect_calls([0, 1, 0])?;
+    ends.bob.acknowledge(&mut far, &answer)?;
+    assert_eq!(ends.switch.take(Method::Ack)?.from, vip);
+    ends.service.expect_calls([0, 1, 0])?;
 
-    assert_eq!(service.counted("call-taken")?, 1);
-    let ends = Ends {
-        service,
-        switch,
-        bob,
-    };
-    ends.hang_up(&mut near)
+    assert_eq!(ends.service.counted("call-taken")?, 1);
+    ends.hang_up(&mut near)?;
+    ends.service.expect_all_over()
 }
 
 /// The one who was called hangs up.
 #[test]
 fn the_phone_hangs_up() -> Result<()> {
     let lab = lab()?;
-    let Ends {
-        service,
-        mut switch,
-        mut bob,
-    } = Ends::start(&lab)?;
-    let mut near = switch.call("bob", lab.vip_v4(), &service.call_id("call")?)?;
-    let invite = bob.take(Method::Invite)?;
-    bob.answer(&invite, 200, Some("sendrecv"))?;
-    let answer = switch.expect(Method::Invite, 200)?;
-    switch.acknowledge(&mut near, &answer)?;
-    bob.take(Method::Ack)?;
+    let mut ends = Ends::start(&lab)?;
+    let (mut near, invite) = ends.call_bob()?;
+    ends.bob.answer(&invite, 200, Some("sendrecv"))?;
+    let answer = ends.switch.expect(Method::Invite, 200)?;
+    ends.switch.acknowledge(&mut near, &answer)?;
+    ends.bob.take(Method::Ack)?;
 
-    let mut far = bob.leg_of(&invite)?;
-    bob.request(&mut far, Method::Bye, None)?;
-    let bye = switch.take(Method::Bye)?;
+    let mut far = ends.bob.leg_of(&invite)?;
+    ends.bob.request(&mut far, Method::Bye, None)?;
+    let bye = ends.switch.take(Method::Bye)?;
     assert_eq!(bye.from, lab.vip_v4());
-    switch.answer(&bye, 200, None)?;
-    bob.expect(Method::Bye, 200)?;
-    service.expect_all_over()
+    ends.switch.answer(&bye, 200, None)?;
+    ends.bob.expect(Method::Bye, 200)?;
+    ends.service.expect_all_over()
 }
 
 /// Some hundred calls, one in five with a re-INVITE, spread over both nodes.

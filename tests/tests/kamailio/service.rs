@@ -1,6 +1,7 @@
 //! A fleet in service: a controller, and on each node a redirect server in front of Kamailio.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lb_sip::Method;
@@ -10,10 +11,14 @@ use pointsman_tests::lab::{Arms, Lab, Plan, Process, eventually};
 use pointsman_tests::traffic::start_registrar;
 use serde_json::Value;
 
-use crate::phone::Phone;
+use crate::phone::{Arrived, Leg, Phone};
 
 /// The node that single calls are at.
 pub(crate) const HOME: u16 = 1;
+/// Twice the time after which Kamailio sends an answer again that was not acknowledged (T1).
+pub(crate) const SILENCE: Duration = Duration::from_secs(1);
+/// For what would be there already.
+pub(crate) const AT_ONCE: Duration = Duration::from_millis(1);
 
 /// A lab of some nodes.
 pub(crate) fn lab() -> Result<Lab> {
@@ -158,12 +163,33 @@ impl<'lab> Ends<'lab> {
         })
     }
 
-    /// Ends a call from the switch's side, and sees that nothing of it is left anywhere.
-    pub(crate) fn hang_up(mut self, leg: &mut crate::phone::Leg) -> Result<()> {
+    /// The switch calls a user of the service.
+    pub(crate) fn call(&mut self, user: &str) -> Result<Leg> {
+        let vip = self.service.daemons.lab().vip_v4();
+        self.switch.call(user, vip, &self.service.call_id("call")?)
+    }
+
+    /// The switch calls the phone, which gets the INVITE.
+    pub(crate) fn call_bob(&mut self) -> Result<(Leg, Arrived)> {
+        let leg = self.call(self.bob.user())?;
+        Ok((leg, self.bob.take(Method::Invite)?))
+    }
+
+    /// The switch ends a call; both know.
+    pub(crate) fn hang_up(&mut self, leg: &mut Leg) -> Result<()> {
         self.switch.request(leg, Method::Bye, None)?;
         let bye = self.bob.take(Method::Bye)?;
         self.bob.answer(&bye, 200, None)?;
         self.switch.expect(Method::Bye, 200)?;
+        Ok(())
+    }
+
+    /// The switch acknowledges a refusal, and with that the call is over: nobody hears of it again.
+    pub(crate) fn end_refused(&mut self, leg: &Leg, refusal: &Arrived) -> Result<()> {
+        self.switch.acknowledge_refusal(leg, refusal)?;
+        // The switch's ACK ends at Kamailio, which stops sending the refusal.
+        self.switch.expect_nothing(SILENCE)?;
+        self.bob.expect_nothing(AT_ONCE)?;
         self.service.expect_all_over()
     }
 }

@@ -1,26 +1,10 @@
 use super::*;
+use crate::failover::fixtures::{CLUSTER, controller, ms, node};
 use crate::failover::trust::Marks;
 use crate::failover::wire::{Ack, Bytes, Datagram, LeaseAnswer, Stamp, Status};
-use lb_common::siphash::SipKey;
+use crate::fixtures::KEY;
 
-const CLUSTER: u32 = 7;
 const NODES: u16 = 12;
-const KEY: NumberedKey = NumberedKey {
-    id: 1,
-    key: SipKey { k0: 1, k1: 2 },
-};
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
-
-fn controller(id: u8) -> ControllerId {
-    ControllerId::new(id).expect("in range")
-}
-
-fn node(id: u16) -> NodeId {
-    NodeId::new(id).expect("in range")
-}
 
 fn address(party: Party) -> IpAddr {
     let kind = u8::from(matches!(party, Party::Node(_)));

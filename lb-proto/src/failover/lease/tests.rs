@@ -1,11 +1,8 @@
 use super::*;
+use crate::failover::fixtures::ms;
 use proptest::prelude::*;
 
 const LONGEST: Duration = ms(5_000);
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
 
 fn id(id: u8) -> ControllerId {
     ControllerId::new(id).expect("in range")

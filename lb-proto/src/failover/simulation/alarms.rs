@@ -1,9 +1,10 @@
 //! A million periods without a false alarm.
 
 use super::machine::Setting;
-use super::network::{FAIR, ROUGH};
-use super::world::{Note, World, ms};
+use super::world::{Note, World};
 use crate::failover::controller::Event;
+use crate::failover::fixtures::ms;
+use crate::network::{FAIR, ROUGH};
 use std::time::Duration;
 
 /// At one datagram lost in a hundred and 20 ms of jitter, with keep-alives every 20 ms: nobody takes

@@ -1,13 +1,14 @@
 //! Forged, played back, from elsewhere, of a lower term: refused and counted, every single one.
 
 use super::machine::Setting;
-use super::network::CALM;
-use super::world::{CLUSTER, KEY, World, controller_id, ms};
+use super::world::{World, controller_id};
+use crate::failover::fixtures::{CLUSTER, ms};
 use crate::failover::trust::{Marks, Refusal, Refusals, Stamper};
-use crate::failover::wire::{
-    Ack, Body, Bytes, Datagram, LeaseRequest, Missing, Reason, Stamp, WireError,
-};
+use crate::failover::wire::{Ack, Body, Bytes, Datagram, LeaseRequest, Missing, Reason, Stamp};
 use crate::failover::{Party, Term};
+use crate::fixtures::KEY;
+use crate::network::CALM;
+use crate::sealed::SealError;
 use std::net::IpAddr;
 
 /// A cluster that has seen a takeover on request and runs, and every datagram of it that arrived.
@@ -83,12 +84,12 @@ fn what_is_played_back_forged_or_from_elsewhere() {
         let mut forged = *bytes;
         let bit = 32 * 8 + place * 7 % (80 * 8);
         forged[bit / 8] ^= 1 << (bit % 8);
-        let forgery = Refusal::Wire(WireError::Forged);
+        let forgery = Refusal::Seal(SealError::Forged);
         world.is_refused(*to, address, &forged, forgery);
         forged[6] = 77;
-        let unknown = Refusal::Wire(WireError::UnknownKey);
+        let unknown = Refusal::Seal(SealError::UnknownKey);
         world.is_refused(*to, address, &forged, unknown);
-        let short = Refusal::Wire(WireError::Malformed);
+        let short = Refusal::Seal(SealError::Malformed);
         world.is_refused(*to, address, &bytes[..111], short);
     }
     assert_eq!(world.settled().map(|(main, _)| main), Some(main));

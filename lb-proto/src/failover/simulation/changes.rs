@@ -1,9 +1,10 @@
 //! Nodes that are added and removed, several at a time.
 
 use super::machine::Setting;
-use super::network::{CALM, Cuts, FAIR, FOUL, ROUGH};
-use super::world::{Note, World, controller_id, ms};
+use super::world::{Note, World, controller_id};
 use crate::failover::controller::{Controller, LONGEST_CHANGE, Stage};
+use crate::failover::fixtures::ms;
+use crate::network::{CALM, Cuts, FAIR, FOUL, ROUGH};
 use std::time::Duration;
 
 impl World {

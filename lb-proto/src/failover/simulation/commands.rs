@@ -1,11 +1,12 @@
 //! Takeovers on request, switchback, configurations of different age.
 
 use super::machine::Setting;
-use super::network::{CALM, FAIR, FOUL};
-use super::world::{Note, World, controller_id, ms};
+use super::world::{Note, World, controller_id};
 use crate::failover::Term;
 use crate::failover::controller::{Deactivation, Event, RequestError, Switchback};
+use crate::failover::fixtures::ms;
 use crate::failover::wire::Reason;
+use crate::network::{CALM, FAIR, FOUL};
 use std::time::Duration;
 
 fn at_peace(setting: Setting, seed: u64) -> (World, usize) {

@@ -1,12 +1,13 @@
 //! Mains that are half dead, restarts in mid-takeover, and how fast a loss is noticed.
 
 use super::machine::Setting;
-use super::network::{CALM, FAIR, ROUGH, Weather};
-use super::world::{Note, World, controller_id, ms};
+use super::world::{Note, World, controller_id};
 use crate::failover::Timing;
 use crate::failover::controller::Event;
+use crate::failover::fixtures::ms;
 use crate::failover::wire::Reason;
 use crate::failover::witness;
+use crate::network::{CALM, FAIR, ROUGH, Weather};
 use std::time::Duration;
 
 const HEALED: Duration = ms(5_000);

@@ -1,8 +1,9 @@
 //! What is looked at after every single event.
 
-use super::world::{KEY, World};
+use super::world::World;
 use crate::failover::wire::{Bytes, Datagram};
 use crate::failover::{ControllerId, Term};
+use crate::fixtures::KEY;
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! One machine: its clock, its disk, its socket, and what runs on it.
 
-use super::world::ms;
 use crate::failover::Term;
 use crate::failover::Timing;
 use crate::failover::controller::{Controller, Switchback};
+use crate::failover::fixtures::ms;
 use crate::failover::lease::Grant;
 use crate::failover::wire::Bytes;
 use crate::failover::witness::Witness;

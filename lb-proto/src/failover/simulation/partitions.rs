@@ -1,8 +1,9 @@
 //! Every two-colouring of five nodes, one-way cuts, links that flap.
 
 use super::machine::Setting;
-use super::network::{CALM, Cuts, FAIR};
-use super::world::{World, ms};
+use super::world::World;
+use crate::failover::fixtures::ms;
+use crate::network::{CALM, Cuts, FAIR};
 use std::time::Duration;
 
 const NODES: usize = 5;

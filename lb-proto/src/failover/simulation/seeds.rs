@@ -1,11 +1,12 @@
 //! A hundred thousand short lives full of misfortune.
 
 use super::machine::Setting;
-use super::network::{CALM, Cuts, FAIR, FOUL, ROUGH, Weather};
-use super::world::{World, controller_id, ms};
+use super::world::{World, controller_id};
 use crate::failover::controller::Switchback;
+use crate::failover::fixtures::ms;
 use crate::failover::wire::Role;
 use crate::failover::{ControllerId, Term, Timing};
+use crate::network::{CALM, Cuts, FAIR, FOUL, ROUGH, Weather};
 use crate::random::Random;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

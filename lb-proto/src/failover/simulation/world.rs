@@ -2,32 +2,23 @@
 
 use super::invariants::Watcher;
 use super::machine::{Clock, Disk, Host, Inbox, Machine, Setting, Written};
-use super::network::{Cuts, Queue, Weather};
 use crate::failover::controller::{self, Config, Controller, Deactivation, Steps};
+use crate::failover::fixtures::{CLUSTER, ms};
 use crate::failover::trust::{Members, Refusal};
 use crate::failover::wire::{Bytes, Reason};
 use crate::failover::witness::{self, Witness};
 use crate::failover::{ControllerId, NodeId, Party, Term};
-use crate::keys::NumberedKey;
+use crate::fixtures::KEY;
+use crate::network::{Cuts, Queue, Weather};
 use crate::random::Random;
-use lb_common::siphash::SipKey;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-pub(super) const KEY: NumberedKey = NumberedKey {
-    id: 1,
-    key: SipKey { k0: 11, k1: 12 },
-};
-pub(super) const CLUSTER: u32 = 9;
 /// What a socket holds while its machine does not read.
 const SOCKET: usize = 400;
 /// Datagrams that the attacker has recorded.
 const RECORDED: usize = 500;
-
-pub(super) const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
 
 enum Event {
     /// The machine's next time-out, perhaps.

@@ -1,25 +1,8 @@
 use super::*;
-use crate::failover::wire::{CONTROL_LEN, KeepAlive, Report, Role};
-use lb_common::siphash::SipKey;
+use crate::failover::fixtures::{CLUSTER, controller, keep_alive, ms, node};
+use crate::failover::wire::CONTROL_LEN;
+use crate::fixtures::KEY;
 use proptest::prelude::*;
-
-const CLUSTER: u32 = 7;
-const KEY: NumberedKey = NumberedKey {
-    id: 1,
-    key: SipKey { k0: 1, k1: 2 },
-};
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
-
-fn controller(id: u8) -> ControllerId {
-    ControllerId::new(id).expect("in range")
-}
-
-fn node(id: u16) -> NodeId {
-    NodeId::new(id).expect("in range")
-}
 
 fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
@@ -40,22 +23,6 @@ fn members() -> Members {
 
 fn gate(own: Party) -> Gate {
     Gate::new(own, CLUSTER, vec![KEY], members())
-}
-
-fn keep_alive() -> Body {
-    Body::KeepAlive(KeepAlive {
-        wall_ms: 0,
-        monotonic_ms: 0,
-        report: Report::default(),
-        role: Role::Main,
-        configuration: 0,
-        digest: 0,
-        is_joining: false,
-        lease: ms(100),
-        interval: ms(20),
-        misses: 3,
-        nonce: 0,
-    })
 }
 
 fn main_sends(stamper: &mut Stamper, body: Body) -> Bytes {
@@ -86,7 +53,7 @@ fn each_refusal() {
     let mut forged = good;
     forged[20] ^= 1;
     let forged = gate.take(now, main, &forged).err();
-    assert_eq!(forged, Some(Refusal::Wire(WireError::Forged)));
+    assert_eq!(forged, Some(Refusal::Seal(SealError::Forged)));
     let mut other = Stamper::new(Party::Controller(controller(1)), CLUSTER + 1, 5);
     let other = main_sends(&mut other, keep_alive());
     assert_eq!(gate.take(now, main, &other).err(), Some(Refusal::Cluster));

@@ -1,10 +1,11 @@
 //! From the fields to their bytes, and back.
 
 use super::{
-    Ack, Body, Bytes, Datagram, Header, KeepAlive, LeaseAnswer, LeaseRequest, MAGIC, Missing,
-    Reason, Report, Role, Stamp, Status, VERSION, Verdict,
+    Ack, Body, Bytes, Datagram, FORM, Header, KeepAlive, LeaseAnswer, LeaseRequest, Missing,
+    Reason, Report, Role, Stamp, Status, Verdict,
 };
 use crate::failover::{ControllerId, NodeId, Party, Term};
+use crate::sealed::be64;
 use lb_common::Window;
 use lb_common::reign::{BY_CONTROLLER as FROM_CONTROLLER, REIGNS};
 use std::time::Duration;
@@ -13,7 +14,7 @@ const URGENT: u8 = 4;
 const MISSING_LINK: u8 = 1;
 const JOINING: u8 = 1;
 
-/// Reads the fields; `None` when one is out of its range. Length, version and MAC have been checked.
+/// Reads the fields; `None` when one is out of its range. The start and the MAC have been checked.
 pub(super) fn decode(bytes: &[u8]) -> Option<Datagram> {
     let flags = bytes.byte(7)?;
     let from = bytes.be16(12)?;
@@ -110,10 +111,6 @@ fn lease_answer(bytes: &[u8]) -> Option<LeaseAnswer> {
     })
 }
 
-fn be64(bytes: &[u8], at: u32) -> Option<u64> {
-    bytes.word(at).map(u64::swap_bytes)
-}
-
 fn ms(bytes: &[u8], at: u32) -> Option<Duration> {
     bytes.be16(at).map(|ms| Duration::from_millis(ms.into()))
 }
@@ -172,17 +169,17 @@ const fn verdict(index: u8) -> Option<Verdict> {
     }
 }
 
-/// Writes all but the MAC into `bytes`, which are zero.
-pub(super) fn encode(datagram: &Datagram, bytes: &mut Bytes) {
+/// Writes all but the MAC.
+pub(super) fn encode(datagram: &Datagram) -> Bytes {
     let Datagram { header, body } = datagram;
+    let mut bytes = FORM.begin(kind(body), header.key_id);
     let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
     let flags = match header.from {
         Party::Controller(_) => FROM_CONTROLLER,
         Party::Node(_) => 0,
     } | if header.reigns { REIGNS } else { 0 }
         | if header.is_urgent { URGENT } else { 0 };
-    put(0, &MAGIC);
-    put(4, &[VERSION, kind(body), header.key_id, flags]);
+    put(7, &[flags]);
     put(8, &header.cluster.to_be_bytes());
     put(12, &header.from.id().to_be_bytes());
     put(14, &header.to.to_be_bytes());
@@ -228,6 +225,7 @@ pub(super) fn encode(datagram: &Datagram, bytes: &mut Bytes) {
         Body::Yield { reason } => put(32, &[*reason as u8]),
         Body::Release | Body::RelayRequest => {}
     }
+    bytes
 }
 
 const fn kind(body: &Body) -> u8 {

@@ -1,23 +1,11 @@
 use super::*;
 use crate::failover::LONGEST_LEASE;
-use crate::failover::wire::{CONTROL_LEN, Datagram, LeaseRequest, Reason, Report, Role, Verdict};
-use lb_common::siphash::SipKey;
+use crate::failover::fixtures::{CLUSTER, controller, keep_alive, ms};
+use crate::failover::wire::{CONTROL_LEN, Datagram, LeaseRequest, Reason, Verdict};
+use crate::fixtures::KEY;
 
-const CLUSTER: u32 = 7;
-const KEY: NumberedKey = NumberedKey {
-    id: 1,
-    key: SipKey { k0: 1, k1: 2 },
-};
 /// The machine starts long after what it had granted can be over.
 const START: Duration = ms(100_000);
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
-
-fn controller(id: u8) -> ControllerId {
-    ControllerId::new(id).expect("in range")
-}
 
 fn address(id: u8) -> IpAddr {
     [10, 0, 0, id].into()
@@ -151,22 +139,6 @@ impl Bench {
         self.now = end;
         self.witness.handle_timeout(self.now);
     }
-}
-
-fn keep_alive() -> Body {
-    Body::KeepAlive(KeepAlive {
-        wall_ms: 0,
-        monotonic_ms: 0,
-        report: Report::default(),
-        role: Role::Main,
-        configuration: 4,
-        digest: 0,
-        is_joining: false,
-        lease: ms(100),
-        interval: ms(20),
-        misses: 3,
-        nonce: 0,
-    })
 }
 
 #[test]

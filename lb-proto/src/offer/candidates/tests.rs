@@ -1,8 +1,9 @@
 //! Cases and properties of the choice.
 
 use super::*;
+use crate::fixtures::KEY;
 use crate::status::map::Membership;
-use crate::status::sender::tests::{KEY, identity};
+use crate::status::sender::tests::identity;
 use crate::status::{Timing, sender};
 use lb_common::beacon::Beacon;
 use proptest::prelude::*;

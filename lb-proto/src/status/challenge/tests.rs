@@ -1,12 +1,13 @@
 //! Cases of the challenge, and what an attacker may try.
 
 use super::*;
+use crate::fixtures::KEY;
 use crate::random::Random;
 use crate::status::Timing;
 use crate::status::map::Membership;
 use crate::status::map::tests::beacon;
 use crate::status::query::{Message, Query};
-use crate::status::sender::tests::{KEY, identity, report};
+use crate::status::sender::tests::{identity, report};
 use crate::status::sender::{Identity, Sender};
 use lb_common::beacon::{BEACON_LEN, Beacon};
 use lb_common::siphash::SipKey;

@@ -3,12 +3,12 @@
 //! Four nodes that all hear each other. The real map and the real judge of each receiver, but neither
 //! MACs, which are tested elsewhere, nor a queue of events: nothing here takes longer than a period.
 
+use crate::fixtures::KEY;
 use crate::random::Random;
 use crate::status::Timing;
 use crate::status::judge::{Action, Judge};
 use crate::status::map::tests::beacon;
 use crate::status::map::{AvailabilityMap, Membership};
-use crate::status::sender::tests::KEY;
 use lb_common::beacon::Beacon;
 use lb_common::choose::Liveness;
 use std::time::Duration;

@@ -1,10 +1,11 @@
 //! Machines that all hear each other: what each consists of, and how time passes for them.
 
 use super::calls::{Calls, Sip};
-use super::network::{Queue, Weather};
 use crate::admission::server::Server;
 use crate::admission::{Gate, Limits};
+use crate::fixtures::KEY;
 use crate::keys::NumberedKey;
+use crate::network::{Queue, Weather};
 use crate::offer::candidates::Chooser;
 use crate::offer::hops::Hops;
 use crate::random::Random;
@@ -12,7 +13,7 @@ use crate::status::Timing;
 use crate::status::challenge::{Answerer, Challenge, Outcome};
 use crate::status::map::{AvailabilityMap, Membership, Refusal};
 use crate::status::query::Message;
-use crate::status::sender::tests::{KEY, identity, report};
+use crate::status::sender::tests::{identity, report};
 use crate::status::sender::{BeaconBytes, Identity, Sender};
 use crate::status::stall::StallWatch;
 use lb_common::Admission;

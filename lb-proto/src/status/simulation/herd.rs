@@ -10,13 +10,13 @@
 //! ten equal nodes come to 1.28. Choosers that do not talk to each other cannot do so for shares much
 //! below 30, where 1.5 times the share is a dozen calls more.
 
+use crate::fixtures::KEY;
 use crate::offer::candidates::Chooser;
 use crate::offer::ticket::Visited;
 use crate::random::Random;
 use crate::status::Timing;
 use crate::status::map::tests::beacon;
 use crate::status::map::{AvailabilityMap, Membership};
-use crate::status::sender::tests::KEY;
 use lb_common::Admission;
 use lb_common::beacon::Beacon;
 use std::collections::VecDeque;

@@ -1,11 +1,12 @@
 //! Senders, a lossy network, and one receiver's map and judge.
 
-use super::network::{FAIR, Weather};
+use crate::fixtures::KEY;
+use crate::network::{FAIR, Weather};
 use crate::random::Random;
 use crate::status::judge::{Action, Judge};
 use crate::status::map::{AvailabilityMap, Membership};
 use crate::status::query::Query;
-use crate::status::sender::tests::{KEY, identity, report};
+use crate::status::sender::tests::{identity, report};
 use crate::status::sender::{BeaconBytes, Identity, Sender};
 use crate::status::{GOOD_BEACONS, Timing};
 use lb_common::choose::Liveness;

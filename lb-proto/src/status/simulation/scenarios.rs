@@ -1,8 +1,8 @@
 //! What must hold of a fleet, whatever befalls it.
 
 use super::fleet::{Fleet, PERIOD, RIGHT_DAY};
-use super::network::{CALM, FAIR, FOUL};
 use crate::keys::NumberedKey;
+use crate::network::{CALM, FAIR, FOUL};
 use crate::offer::hops::DeadEnd;
 use lb_common::Reason;
 use lb_common::choose::Liveness;

@@ -1,4 +1,4 @@
-//! The network between machines: what gets through, when, and in which order.
+//! The network between simulated machines: what gets through, when, and in which order.
 
 use crate::random::Random;
 use std::cmp::Reverse;
@@ -7,34 +7,34 @@ use std::time::Duration;
 
 /// How the network treats datagrams.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Weather {
-    pub(super) loss_permille: u64,
-    pub(super) duplicates_permille: u64,
+pub(crate) struct Weather {
+    pub(crate) loss_permille: u64,
+    pub(crate) duplicates_permille: u64,
     /// Datagrams take up to this long, so that they overtake one another.
-    pub(super) delay: Duration,
+    pub(crate) delay: Duration,
 }
 
 /// Nothing is lost or doubled.
-pub(super) const CALM: Weather = Weather {
+pub(crate) const CALM: Weather = Weather {
     loss_permille: 0,
     duplicates_permille: 0,
     delay: Duration::from_millis(1),
 };
 
-pub(super) const FAIR: Weather = Weather {
+pub(crate) const FAIR: Weather = Weather {
     loss_permille: 10,
     duplicates_permille: 10,
     delay: Duration::from_millis(5),
 };
 
 /// One in a hundred is lost, and 20 ms of jitter.
-pub(super) const ROUGH: Weather = Weather {
+pub(crate) const ROUGH: Weather = Weather {
     loss_permille: 10,
     duplicates_permille: 0,
     delay: Duration::from_millis(20),
 };
 
-pub(super) const FOUL: Weather = Weather {
+pub(crate) const FOUL: Weather = Weather {
     loss_permille: 300,
     duplicates_permille: 150,
     delay: Duration::from_millis(70),
@@ -42,7 +42,7 @@ pub(super) const FOUL: Weather = Weather {
 
 impl Weather {
     /// The delays after which copies of one datagram arrive; none when it is lost.
-    pub(super) fn delays(&self, random: &mut Random) -> impl Iterator<Item = Duration> + use<> {
+    pub(crate) fn delays(&self, random: &mut Random) -> impl Iterator<Item = Duration> + use<> {
         let copies = if random.below(1000) < self.loss_permille {
             0
         } else {
@@ -56,20 +56,20 @@ impl Weather {
 
 /// Which links carry nothing, each direction by itself. At most 32 machines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Cuts([u32; 32]);
+pub(crate) struct Cuts([u32; 32]);
 
 impl Cuts {
-    pub(super) fn set(&mut self, from: usize, to: usize, is_cut: bool) {
+    pub(crate) fn set(&mut self, from: usize, to: usize, is_cut: bool) {
         self.0[from] = self.0[from] & !(1 << to) | u32::from(is_cut) << to;
     }
 
-    pub(super) fn is_cut(&self, from: usize, to: usize) -> bool {
+    pub(crate) fn is_cut(&self, from: usize, to: usize) -> bool {
         self.0[from] >> to & 1 != 0
     }
 
     /// Those of a side hear each other, and nobody of the other: bit n says which side machine n is
     /// on.
-    pub(super) fn sides(machines: usize, sides: u32) -> Self {
+    pub(crate) fn sides(machines: usize, sides: u32) -> Self {
         let mut cuts = Self::default();
         for from in 0..machines {
             for to in 0..machines {
@@ -81,7 +81,7 @@ impl Cuts {
 }
 
 /// What is to happen, by time; what is for the same time happens in the order in which it was put.
-pub(super) struct Queue<T> {
+pub(crate) struct Queue<T> {
     heap: BinaryHeap<Reverse<(Duration, u64, usize)>>,
     items: Vec<Option<T>>,
     free: Vec<usize>,
@@ -89,7 +89,7 @@ pub(super) struct Queue<T> {
 }
 
 impl<T> Queue<T> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             heap: BinaryHeap::new(),
             items: Vec::new(),
@@ -98,7 +98,7 @@ impl<T> Queue<T> {
         }
     }
 
-    pub(super) fn put(&mut self, time: Duration, item: T) {
+    pub(crate) fn put(&mut self, time: Duration, item: T) {
         let place = self.free.pop().unwrap_or(self.items.len());
         if place == self.items.len() {
             self.items.push(None);
@@ -109,7 +109,7 @@ impl<T> Queue<T> {
     }
 
     /// The next until `time`.
-    pub(super) fn take(&mut self, time: Duration) -> Option<(Duration, T)> {
+    pub(crate) fn take(&mut self, time: Duration) -> Option<(Duration, T)> {
         let Reverse((at, _, place)) = *self.heap.peek().filter(|first| first.0.0 <= time)?;
         self.heap.pop();
         self.free.push(place);
