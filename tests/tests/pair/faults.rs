@@ -10,6 +10,7 @@
 //! | [`cables`] | what of cables that are pulled or moved? |
 //! | [`restarts`] | what of daemons that are killed and started again? |
 //! | [`forgeries`] | what of control datagrams and links that are not genuine? |
+//! | [`floods`] | what of more of them than anybody can read? |
 //! | [`victims`] | who is lied to, and what do they say of it? |
 //! | [`configuration`] | what of a stand-by with an older configuration? |
 //! | [`nodes`] | what of nodes that are added and removed, several at a time? |
@@ -22,6 +23,7 @@ mod announced;
 mod begin;
 mod cables;
 mod configuration;
+mod floods;
 mod forgeries;
 mod half_dead;
 mod nodes;

@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const EACH: usize = 2_000;
 /// Until a main has a term above one that somebody invented.
 const OUTBID: Duration = Duration::from_millis(200);
-const WRONG: SipKey = SipKey { k0: 1, k1: 2 };
+pub(super) const WRONG: SipKey = SipKey { k0: 1, k1: 2 };
 
 fn life(configuration: u64) -> KeepAlive {
     KeepAlive {
@@ -44,7 +44,7 @@ fn life(configuration: u64) -> KeepAlive {
     }
 }
 
-fn controller(id: u8) -> Result<Party> {
+pub(super) fn controller(id: u8) -> Result<Party> {
     Ok(Party::Controller(ControllerId::new(id).context("an id")?))
 }
 
@@ -71,7 +71,7 @@ fn written(
 }
 
 /// A keep-alive of a reign that nobody has, as new as can be.
-fn usurper(from: Party, cluster: u32, key: NumberedKey, number: usize) -> Bytes {
+pub(super) fn usurper(from: Party, cluster: u32, key: NumberedKey, number: usize) -> Bytes {
     let stamp = Stamp {
         epoch: u32::MAX,
         sequence: number as u32,
@@ -108,7 +108,7 @@ const WISH: LeaseRequest = LeaseRequest {
     reason: Reason::Loss,
 };
 
-const fn key(id: u8, key: SipKey) -> NumberedKey {
+pub(super) const fn key(id: u8, key: SipKey) -> NumberedKey {
     NumberedKey { id, key }
 }
 

@@ -15,7 +15,7 @@ use pointsman_tests::record::PacketSocket;
 use super::watch::ask;
 
 const PATIENCE: Duration = Duration::from_secs(5);
-const PORT: u16 = 7700;
+pub(super) const PORT: u16 = 7700;
 /// Lies at a time, so that no queue on the way is full.
 const BATCH: usize = 100;
 /// Attempts at links, of each kind.
