@@ -9,6 +9,7 @@
 //! - `links`: the connections to nodes, while this controller is the main.
 //! - `rebuild`: call state from the nodes: its database, and pins.
 //! - `carry`: the shared part of the configuration, from the controller that has the newer one.
+//! - `ports`: whether the switch reaches this machine.
 //! - `ask`: what may be asked at the admin socket. [`report`]: the answers.
 //!
 //! **What a start does.** A controller that finds a data plane at work, because the one before it was killed,
@@ -20,6 +21,7 @@ mod carry;
 mod commands;
 mod links;
 mod numbers;
+mod ports;
 mod rebuild;
 pub mod report;
 mod setup;
@@ -29,6 +31,7 @@ mod term;
 pub(crate) use ask::Asker;
 pub use commands::{CallArguments, FailoverArguments, calls, cluster, fail_over, resume};
 pub(crate) use numbers::render;
+pub(crate) use ports::Ports;
 pub use report::ClusterReport;
 pub use task::Control;
 pub(crate) use task::{PairTask, Wires};

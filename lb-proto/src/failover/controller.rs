@@ -204,6 +204,8 @@ pub struct Controller {
     releasing: Option<Releasing>,
     yielding: Option<reign::Yielding>,
     asked: Option<Asked>,
+    /// Not before this is the reign handed over because this one cannot serve.
+    next_hand_over: Duration,
     /// Since when a switchback could be asked for.
     well_since: Option<Duration>,
     /// Switchbacks in a row that came to nothing.
@@ -262,6 +264,7 @@ impl Controller {
             releasing: (setup.term > Term(0)).then_some(Releasing::new(setup.term, now)),
             yielding: None,
             asked: None,
+            next_hand_over: now,
             well_since: None,
             switchbacks: 0,
             newer: None,
@@ -481,6 +484,7 @@ impl Controller {
         self.yield_again(now);
         self.ask_again(now);
         self.switch_back(now);
+        self.hand_over(now);
         self.ask_relays(now);
         if now >= self.next_keep_alive {
             self.send_keep_alive(now);

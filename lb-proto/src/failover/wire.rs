@@ -183,6 +183,8 @@ pub enum Status {
     Yielding = 3,
     /// All is well, and it is not main.
     StandBy = 4,
+    /// It cannot serve: no switch reaches its machine.
+    Unfit = 5,
 }
 
 /// What a controller is at present. Role is state: all run the same binary.
@@ -211,6 +213,8 @@ pub enum Reason {
     Switchback = 3,
     /// It is main, and goes on under a higher term.
     Raise = 4,
+    /// The main cannot serve, and the other can.
+    Unfit = 5,
 }
 
 /// A node's confirmation of a keep-alive.
@@ -330,6 +334,7 @@ impl Reason {
             Self::Start => "start",
             Self::Switchback => "switchback",
             Self::Raise => "raise",
+            Self::Unfit => "unfit",
         }
     }
 }
@@ -343,6 +348,7 @@ impl Status {
             Self::Degraded => "degraded",
             Self::Yielding => "yielding",
             Self::StandBy => "stand-by",
+            Self::Unfit => "unfit",
         }
     }
 }

@@ -10,7 +10,7 @@ use lb_net::shutdown::Shutdown;
 use super::Intent;
 use crate::config::Config;
 use crate::config::pair::{Pair, Takeover};
-use crate::pair::{PairTask, Wires};
+use crate::pair::{PairTask, Ports, Wires};
 use crate::plane::Maps;
 use crate::plane::clock::Clock;
 use crate::takeover::{Keeper, Mode, Mover, TakeoverError};
@@ -20,6 +20,7 @@ use crate::turn;
 pub(super) struct Paired {
     pub(super) task: PairTask,
     pub(super) keeper: Keeper,
+    pub(super) ports: Ports,
     pub(super) admin: Admin,
     pub(super) wires: Wires,
     /// Those that must be kept.
@@ -39,11 +40,14 @@ impl Paired {
         let heard = maps.plane_status()?.term_heard;
         let is_at_work = is_adopted && maps.turnout()?.is_active(heard);
         turn::join_pair(maps)?;
+        let (ports, is_reached) = Ports::open(&intent.config, pair)?;
         let both = (maps.clone(), clock.clone());
-        let (task, wires) = PairTask::open(intent, pair, both, mover, is_at_work)?;
+        let machine = (mover, is_reached);
+        let (task, wires) = PairTask::open(intent, pair, both, machine, is_at_work)?;
         Ok(Self {
             task,
             keeper,
+            ports,
             admin: Admin::open(&pair.admin)?,
             wires,
             capabilities: takeover(pair).1.keeps(),

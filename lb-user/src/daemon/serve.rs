@@ -110,6 +110,7 @@ pub(super) async fn serve(daemon: Daemon, render: Render) -> anyhow::Result<()> 
         (fetched, intents) = (Some(wishes), Some(sender));
         spawn(&mut tasks, "pair", pair.task.run());
         spawn(&mut tasks, "VIPs", pair.keeper.run());
+        spawn(&mut tasks, "ports", pair.ports.run());
         let answering = paired::answer(pair.admin, asker, shutdown.clone());
         tasks.spawn(async move {
             answering.await;

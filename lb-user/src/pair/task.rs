@@ -75,6 +75,8 @@ pub(crate) struct PairTask {
     rebuild: Rebuild,
     mode: Mode,
     mover: Mover,
+    /// Whether the switch reaches this machine.
+    is_reached: watch::Receiver<bool>,
     /// Whether the data plane and the VIPs may be here; `false` when both are known not to be.
     may_be_here: bool,
     activation: Option<Duration>,
@@ -124,7 +126,7 @@ impl PairTask {
         intent: &Intent,
         pair: &Pair,
         (maps, clock): (Arc<Maps>, Arc<Clock>),
-        mover: Mover,
+        (mover, is_reached): (Mover, watch::Receiver<bool>),
         is_at_work: bool,
     ) -> anyhow::Result<(Self, Wires)> {
         let config = &intent.config;
@@ -170,6 +172,7 @@ impl PairTask {
             rebuild: Rebuild::new(collector, links, (maps.clone(), clock.clone()), nodes),
             mode: setup::mode(pair),
             mover,
+            is_reached,
             may_be_here: true,
             activation: None,
             activating: origin,
@@ -281,6 +284,7 @@ impl PairTask {
                         let _ = answer.send(answered);
                     });
                 }
+                Ok(()) = self.is_reached.changed() => self.look_at = Instant::now(),
                 Ok(()) = self.intents.changed() => {
                     let intent = self.intents.borrow_and_update().clone();
                     self.configure(&intent);

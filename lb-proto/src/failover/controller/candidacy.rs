@@ -195,10 +195,11 @@ impl Controller {
                     self.give_up(now, GaveUp::Overtaken);
                 }
             }
-            // On a command the main is known to be well: it has given up its leases, and who has not
+            // A main that yields is known to be well: it has given up its leases, and who has not
             // heard of it will, or they end.
             Verdict::HearsMain => {
-                let is_loss = !matches!(candidacy.reason, Reason::Command | Reason::Switchback);
+                let has_yielded = [Reason::Command, Reason::Switchback, Reason::Unfit];
+                let is_loss = !has_yielded.contains(&candidacy.reason);
                 let hears_main = |vote: &Vote| vote.refused == Some(Verdict::HearsMain);
                 if is_loss && self.has_majority_of_any(hears_main) {
                     self.give_up(now, GaveUp::NodesHearMain);

@@ -2,7 +2,7 @@
 
 use super::{Controller, Deactivation, Event, Output, Phase, RequestError, State};
 use crate::failover::trust::{Marks, Refusal};
-use crate::failover::wire::{Ack, Body, LeaseAnswer, LeaseRequest, Reason};
+use crate::failover::wire::{Ack, Body, LeaseAnswer, LeaseRequest, Reason, Status};
 use crate::failover::{ControllerId, NodeId, Party, Term};
 use std::time::Duration;
 
@@ -279,6 +279,9 @@ impl Controller {
         let peer = self.peers.get(&to);
         let peer = peer.filter(|peer| now.saturating_sub(peer.at) < lease);
         let peer = peer.ok_or(RequestError::Silent)?;
+        if peer.life.report.status == Status::Unfit {
+            return Err(RequestError::Unfit);
+        }
         if peer.life.configuration < self.electorate.version && !self.config.force {
             return Err(RequestError::OlderConfiguration);
         }

@@ -2,12 +2,14 @@
 
 use super::{Controller, Event, Phase, State, Switchback};
 use crate::failover::trust::Refusal;
-use crate::failover::wire::{Body, Reason};
+use crate::failover::wire::{Body, Reason, Role, Status};
 use crate::failover::{ControllerId, Party, Term};
 use std::time::Duration;
 
 /// A switchback is tried again after ten minutes at the latest, with the default wait.
 const MOST_DOUBLINGS: u32 = 6;
+/// From one try of an unfit main to hand over to the next.
+const HAND_OVER_AGAIN: Duration = Duration::from_secs(10);
 
 /// Why nobody is asked to take over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +26,9 @@ pub enum RequestError {
     /// It has not been heard for a lease.
     #[error("that controller is not heard")]
     Silent,
+    /// It cannot serve.
+    #[error("that controller's machine cannot be reached by the switch: a port is down")]
+    Unfit,
     /// Its configuration is older than the main's.
     #[error("that controller has an older configuration")]
     OlderConfiguration,
@@ -144,12 +149,31 @@ impl Controller {
         Ok(())
     }
 
+    /// A main that cannot serve gives the reign to one that can.
+    pub(super) fn hand_over(&mut self, now: Duration) {
+        let is_unfit = self.report.status == Status::Unfit;
+        if !is_unfit || self.role() != Role::Main || now < self.next_hand_over {
+            return;
+        }
+        let fit = self.peers.iter().find(|(_, peer)| {
+            peer.life.role == Role::StandBy && peer.life.report.status == Status::StandBy
+        });
+        let Some(to) = fit.map(|(id, _)| *id) else {
+            return;
+        };
+        // Whoever is silent, or has an older configuration, does not become it.
+        if self.yield_to(now, to, Reason::Unfit).is_ok() {
+            self.next_hand_over = now + HAND_OVER_AGAIN;
+        }
+    }
+
     /// The preferred controller, when it is to, asks for the reign once it has been well for long
-    /// enough: it ran without a stall, heard a main, and had no older configuration. Twice as long after
+    /// enough: it ran without a stall, heard a main, had no older configuration, and can serve. Twice as long after
     /// each time that it asked and did not become main.
     pub(super) fn switch_back(&mut self, now: Duration) {
         let is_well = matches!(self.state, State::StandBy(Phase::Following))
             && self.newer.is_none()
+            && self.report.status != Status::Unfit
             && self.config.switchback == Switchback::Resume
             && self.is_preferred();
         if !is_well {

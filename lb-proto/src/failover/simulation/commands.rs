@@ -5,7 +5,7 @@ use super::world::{Note, World, controller_id};
 use crate::failover::Term;
 use crate::failover::controller::{Deactivation, Event, RequestError, Switchback};
 use crate::failover::fixtures::ms;
-use crate::failover::wire::Reason;
+use crate::failover::wire::{Reason, Report, Status};
 use crate::network::{CALM, FAIR, FOUL};
 use std::time::Duration;
 
@@ -116,6 +116,50 @@ fn what_cannot_be_is_refused() {
     let result = world.with_controller(main, |controller, now| controller.fail_over(now, other));
     assert_eq!(result, Some(Err(RequestError::Silent)));
     assert_eq!(world.reigning(), Some(main));
+}
+
+impl World {
+    fn fares(&mut self, host: usize, status: Status) {
+        let report = Report {
+            status,
+            ..Report::default()
+        };
+        self.with_controller(host, |controller, now| controller.set_report(now, report));
+        self.poke(host);
+    }
+}
+
+/// A main whose machine no switch reaches gives the reign to a stand-by that can serve, and to no other;
+/// if that one becomes unfit as well while the first is not, back again. An operator cannot have an
+/// unfit one.
+#[test]
+fn who_cannot_serve_hands_over() {
+    for seed in 0..50 {
+        let (mut world, main) = at_peace(Setting::new(1 + seed as usize % 9), seed);
+        let other = 1 - main;
+        world.fares(main, Status::Serving);
+        world.fares(other, Status::Unfit);
+        world.pass(ms(100));
+        let result = world.with_controller(main, |controller, now| {
+            controller.fail_over(now, controller_id(other))
+        });
+        assert_eq!(result, Some(Err(RequestError::Unfit)), "seed {seed}");
+        world.watcher.expect(Some(main));
+        world.fares(main, Status::Unfit);
+        world.pass(ms(500));
+        world.watcher.expect(None);
+        world.fares(other, Status::StandBy);
+        world.pass(ms(500));
+        assert_eq!(world.reigning(), Some(other), "seed {seed}");
+        let began = world.when(|note| matches!(note, Note::Activated(_, Reason::Unfit, _)));
+        assert!(began.is_some(), "seed {seed}");
+        // The first serves again, and then the other cannot.
+        world.fares(main, Status::StandBy);
+        world.pass(ms(100));
+        world.fares(other, Status::Unfit);
+        world.pass(ms(500));
+        assert_eq!(world.reigning(), Some(main), "seed {seed}");
+    }
 }
 
 /// The preferred one comes back: with `resume` it is main again once it has been well for a second,

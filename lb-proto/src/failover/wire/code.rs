@@ -133,6 +133,7 @@ const fn reason(index: u8) -> Option<Reason> {
         2 => Some(Reason::Start),
         3 => Some(Reason::Switchback),
         4 => Some(Reason::Raise),
+        5 => Some(Reason::Unfit),
         _ => None,
     }
 }
@@ -153,6 +154,7 @@ const fn status(index: u8) -> Option<Status> {
         2 => Some(Status::Degraded),
         3 => Some(Status::Yielding),
         4 => Some(Status::StandBy),
+        5 => Some(Status::Unfit),
         _ => None,
     }
 }

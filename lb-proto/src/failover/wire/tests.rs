@@ -22,8 +22,8 @@ fn whole_ms(least: u16) -> impl Strategy<Value = Duration> {
 }
 
 fn reason() -> impl Strategy<Value = Reason> {
-    use Reason::{Command, Loss, Raise, Start, Switchback};
-    prop::sample::select(vec![Loss, Command, Start, Switchback, Raise])
+    use Reason::{Command, Loss, Raise, Start, Switchback, Unfit};
+    prop::sample::select(vec![Loss, Command, Start, Switchback, Raise, Unfit])
 }
 
 fn keep_alive() -> impl Strategy<Value = KeepAlive> {
@@ -33,6 +33,7 @@ fn keep_alive() -> impl Strategy<Value = KeepAlive> {
         Status::Degraded,
         Status::Yielding,
         Status::StandBy,
+        Status::Unfit,
     ]);
     let role = prop::sample::select(vec![Role::StandBy, Role::Candidate, Role::Main]);
     let report = (any::<(u32, u32, u16)>(), status).prop_map(|(numbers, status)| {

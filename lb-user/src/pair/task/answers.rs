@@ -57,6 +57,7 @@ impl PairTask {
             .nodes()
             .all(|node| node.completeness == Completeness::Ok);
         let status = match self.machine.role() {
+            _ if !*self.is_reached.borrow() => Status::Unfit,
             Role::Main if is_whole => Status::Serving,
             Role::Main => Status::Degraded,
             Role::StandBy | Role::Candidate => Status::StandBy,
