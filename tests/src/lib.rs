@@ -5,6 +5,7 @@
 //! | [`lab`] | which machines are there, and how are they connected? |
 //! | [`daemons`] | how are the programs under test told what to do, and what do they say? |
 //! | [`fleet`] | how is a lab brought into service? |
+//! | [`pair`] | how are two LBs brought into service? |
 //! | [`homes`] | where does a call belong? |
 //! | [`traffic`] | who calls, and who answers? |
 //! | [`dialogs`] | what becomes of calls that last? |
@@ -22,6 +23,7 @@ pub mod fleet;
 pub mod homes;
 pub mod lab;
 pub mod packets;
+pub mod pair;
 pub mod record;
 pub mod stall;
 pub mod traffic;
