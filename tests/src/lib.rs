@@ -10,12 +10,14 @@
 //! | [`traffic`] | who calls, and who answers? |
 //! | [`dialogs`] | what becomes of calls that last? |
 //! | [`packets`] | what does the program do with this frame? |
+//! | `bpf` | how are small programs loaded that the lab and the benchmarks need? |
 //! | [`record`] | which messages came where, and when? |
 //! | [`stall`] | did the machine itself stand still meanwhile? |
 //! | [`bench`](mod@bench) | what does the data plane cost? |
 //! | [`demo`] | what does the whole look like at work? |
 
 pub mod bench;
+mod bpf;
 pub mod daemons;
 pub mod demo;
 pub mod dialogs;
