@@ -28,7 +28,6 @@ mod host;
 mod namespace;
 mod pass;
 mod process;
-mod program;
 mod sys;
 mod topology;
 

@@ -19,6 +19,8 @@ pub mod mutate;
 pub mod oracle;
 pub mod world;
 
+use lb_common::Outcome;
+
 /// `XDP_ABORTED`.
 pub const XDP_ABORTED: u32 = 0;
 /// `XDP_DROP`.
@@ -29,6 +31,15 @@ pub const XDP_PASS: u32 = 2;
 pub const XDP_TX: u32 = 3;
 /// `XDP_REDIRECT`.
 pub const XDP_REDIRECT: u32 = 4;
+
+/// The action of this outcome, where steered frames leave by the port that they came in by.
+pub const fn action(outcome: Outcome) -> u32 {
+    match outcome {
+        Outcome::Drop => XDP_DROP,
+        Outcome::SteerCallId => XDP_TX,
+        _ => XDP_PASS,
+    }
+}
 
 /// The port that test frames come in by: the loopback, which every network namespace has.
 pub const INGRESS: u32 = 1;

@@ -4,18 +4,23 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
-use lb_common::maps::{BeaconKey, Pin, Vip, VipUse};
-use lb_common::reign::{BY_CONTROLLER, CONTROL_LEN, MOST_AHEAD, REIGNS};
-use lb_common::siphash::{SipHash24, SipKey, siphash13};
-use lb_common::{Address, Outcome, Reason};
+use lb_common::Reason;
+use lb_common::maps::{BeaconKey, Pin, VipUse};
+use lb_common::reign::MOST_AHEAD;
+use lb_common::siphash::{SipKey, siphash13};
+use lb_proto::failover::wire::{Body, Datagram, Header, Stamp};
+use lb_proto::failover::{ControllerId, NodeId, Party, Term};
+use lb_proto::keys::NumberedKey;
 use lb_user::turn;
 use pointsman_tests::daemons::call_secret;
-use pointsman_tests::packets::build::{VIP_V4, VIP_V6, datagram, message};
+use pointsman_tests::packets::build::{VIP_V4, VIP_V6, datagram, life, message};
+use pointsman_tests::packets::fixture;
 use pointsman_tests::packets::world::{NODES, World};
-use pointsman_tests::packets::{INGRESS, XDP_DROP, XDP_PASS, XDP_TX, fixture};
 
-const KEY_ID: u8 = 3;
-const KEY: SipKey = SipKey { k0: 1, k1: 2 };
+const KEY: NumberedKey = NumberedKey {
+    id: 3,
+    key: SipKey { k0: 1, k1: 2 },
+};
 const STATUS: &str = "192.0.2.10:7700";
 const CLUSTER: u32 = 1;
 
@@ -27,30 +32,17 @@ impl Lb {
         let world = World::load()?;
         world.set(&fixture::World::default(), "none")?;
         let maps = world.plane.maps();
-        let status: SocketAddr = STATUS.parse()?;
-        maps.insert_vip(Vip {
-            address: Address::from(status.ip()),
-            port_be: status.port().to_be(),
-            purpose: VipUse::Status as u8,
-            reserved: 0,
-            index: 10,
-        })?;
-        maps.set_key(KEY_ID, BeaconKey { key: KEY, valid: 1 })?;
+        world.add_vip(STATUS, VipUse::Status, 10)?;
+        let key = BeaconKey {
+            key: KEY.key,
+            valid: 1,
+        };
+        maps.set_key(KEY.id, key)?;
         Ok(Self(world))
     }
 
-    /// What is done with a frame, which must fit the action that it is given.
     fn meets(&self, frame: &[u8]) -> Result<Reason> {
-        let run = self.0.plane.test_run(frame, INGRESS)?;
-        let event = self.0.plane.maps().next_event().context("no event")?;
-        let reason = Reason::from_index(event.reason).context("no such reason")?;
-        let action = match reason.outcome() {
-            Outcome::Drop => XDP_DROP,
-            Outcome::SteerCallId => XDP_TX,
-            _ => XDP_PASS,
-        };
-        ensure!(run.action == action, "{reason:?}: {run:?}");
-        Ok(reason)
+        Ok(self.0.meet(frame)?.0)
     }
 
     fn sip(&self, what: &str, call_id: &str) -> Result<Reason> {
@@ -65,29 +57,28 @@ impl Lb {
     }
 }
 
-fn keep_alive(term: u64) -> Vec<u8> {
-    sealed(head(CLUSTER, BY_CONTROLLER | REIGNS, KEY_ID, term), KEY)
-}
-
-fn head(cluster: u32, flags: u8, key_id: u8, term: u64) -> Vec<u8> {
-    let mut bytes = b"PMC1\x01\x00".to_vec();
-    bytes.extend([key_id, flags]);
-    bytes.extend(cluster.to_be_bytes());
-    bytes.extend([0, 2, 0, 0]);
-    bytes.extend(term.to_be_bytes());
-    bytes.resize(CONTROL_LEN as usize - 16, 0);
-    bytes
-}
-
-fn sealed(mut bytes: Vec<u8>, key: SipKey) -> Vec<u8> {
-    let mut hash = SipHash24::wide(key);
-    for word in bytes.as_chunks::<8>().0 {
-        hash.word(u64::from_le_bytes(*word));
+/// A control datagram's header: of the other controller, which says that it is the main of this term.
+fn claim(term: u64) -> Header {
+    Header {
+        key_id: KEY.id,
+        cluster: CLUSTER,
+        from: Party::Controller(ControllerId::new(2).expect("in range")),
+        to: 0,
+        reigns: true,
+        is_urgent: false,
+        term: Term(term),
+        stamp: Stamp::default(),
     }
-    let [low, high] = hash.finish_wide(0, bytes.len() as u64);
-    bytes.extend(low.to_le_bytes());
-    bytes.extend(high.to_le_bytes());
-    bytes
+}
+
+/// A keep-alive with this header.
+fn signed(header: Header, key: SipKey) -> Vec<u8> {
+    let body = Body::KeepAlive(life(0));
+    Datagram { header, body }.write(key).to_vec()
+}
+
+fn keep_alive(term: u64) -> Vec<u8> {
+    signed(claim(term), KEY.key)
 }
 
 fn ethernet(kind: u16, tags: &[u16]) -> Vec<u8> {
@@ -174,23 +165,23 @@ fn the_main_of_a_later_term_ends_a_reign() -> Result<()> {
     let short = keep_alive(6)[..104].to_vec();
     let mut bent = keep_alive(6);
     bent[40] ^= 1;
+    let node = Party::Node(NodeId::new(2).context("in range")?);
+    let with = |change: &dyn Fn(&mut Header)| {
+        let mut header = claim(6);
+        change(&mut header);
+        signed(header, KEY.key)
+    };
     let refused = [
         ("an earlier term", keep_alive(4)),
         ("the own term", keep_alive(5)),
         ("short", short),
         ("bent", bent),
         ("far ahead", keep_alive(5 + MOST_AHEAD)),
-        (
-            "no main",
-            sealed(head(CLUSTER, BY_CONTROLLER, KEY_ID, 6), KEY),
-        ),
-        ("a node", sealed(head(CLUSTER, REIGNS, KEY_ID, 6), KEY)),
-        ("another cluster", sealed(head(2, 3, KEY_ID, 6), KEY)),
-        (
-            "another key",
-            sealed(head(CLUSTER, 3, KEY_ID, 6), SipKey { k0: 3, k1: 4 }),
-        ),
-        ("an unknown key", sealed(head(CLUSTER, 3, 9, 6), KEY)),
+        ("no main", with(&|claim| claim.reigns = false)),
+        ("a node", with(&|claim| claim.from = node)),
+        ("another cluster", with(&|claim| claim.cluster = 2)),
+        ("another key", signed(claim(6), SipKey { k0: 3, k1: 4 })),
+        ("an unknown key", with(&|claim| claim.key_id = 9)),
     ];
     for (what, keep_alive) in &refused {
         ensure!(lb.hears(keep_alive)? == Reason::ForeignStatus, "{what}");

@@ -6,43 +6,27 @@
 )]
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use crate::bpf::{
+    ADD, CALL, EXIT, Hook, JUMP_IF_EQUAL, JUMP_IF_GREATER_REGISTER, JUMP_IF_NOT_EQUAL, LOAD_32,
+    LOAD_64, LOAD_IMMEDIATE, MOVE, MOVE_REGISTER, STORE_REGISTER_32, STORE_REGISTER_64, bpf,
+    instruction, load, only,
+};
 
 const MAP_CREATE: libc::c_int = 0;
 const MAP_UPDATE: libc::c_int = 2;
-const PROGRAM_LOAD: libc::c_int = 5;
 const TEST_RUN: libc::c_int = 10;
 const OBJECT_INFO: libc::c_int = 15;
-const LINK_CREATE: libc::c_int = 28;
 
-const XDP: u32 = 6;
-/// `BPF_XDP` of `enum bpf_attach_type`.
-const ATTACH_XDP: u32 = 37;
+/// What programs are called in the kernel.
+const NAME: &str = "pm_bench";
+
 const ARRAY: u32 = 2;
 const PROGRAM_ARRAY: u32 = 3;
 
 /// `BPF_F_TEST_XDP_LIVE_FRAMES`: the frames are real and go where the program sends them.
 pub const LIVE_FRAMES: u32 = 1 << 1;
-
-/// Calls bpf(2).
-///
-/// # Safety
-/// `attributes` is laid out as the kernel reads it for `command`, and its addresses are valid.
-unsafe fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<RawFd> {
-    // SAFETY: the kernel touches as many bytes as said; the caller answers for what they mean.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            &raw mut *attributes,
-            size_of::<T>() as libc::c_ulong,
-        )
-    };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    RawFd::try_from(result).map_err(io::Error::other)
-}
 
 /// The attributes of `BPF_PROG_TEST_RUN`.
 #[repr(C)]
@@ -109,30 +93,6 @@ pub fn test_run(
     Ok(run.result)
 }
 
-/// Attaches an XDP program to an interface, in its driver; the attachment ends with the descriptor.
-///
-/// # Errors
-/// Another program is there, or the driver takes none.
-pub fn attach(program: BorrowedFd<'_>, interface: u32) -> io::Result<OwnedFd> {
-    /// The attributes of `BPF_LINK_CREATE`.
-    #[repr(C)]
-    struct Link {
-        program: u32,
-        interface: u32,
-        kind: u32,
-        flags: u32,
-    }
-    const IN_DRIVER: u32 = 1 << 2;
-    let mut link = Link {
-        program: program.as_raw_fd() as u32,
-        interface,
-        kind: ATTACH_XDP,
-        flags: IN_DRIVER,
-    };
-    // SAFETY: the layout of BPF_LINK_CREATE, without pointers; it returns a new descriptor.
-    unsafe { Ok(OwnedFd::from_raw_fd(bpf(LINK_CREATE, &mut link)?)) }
-}
-
 /// The time that the calling thread has spent on a CPU, in nanoseconds.
 pub fn thread_time_ns() -> u64 {
     let mut time = libc::timespec {
@@ -185,79 +145,16 @@ pub fn program_facts(program: BorrowedFd<'_>) -> io::Result<ProgramFacts> {
     })
 }
 
-/// One instruction: code, destination and source registers, offset, immediate.
-const fn instruction(code: u8, destination: u8, source: u8, offset: i16, immediate: i32) -> u64 {
-    code as u64
-        | (destination as u64) << 8
-        | (source as u64) << 12
-        | (offset as u16 as u64) << 16
-        | (immediate as u32 as u64) << 32
-}
-
-const MOVE: u8 = 0xb7;
-const MOVE_REGISTER: u8 = 0xbf;
-const ADD: u8 = 0x07;
-const LOAD_32: u8 = 0x61;
-const LOAD_64: u8 = 0x79;
-const STORE_REGISTER_32: u8 = 0x63;
-const STORE_REGISTER_64: u8 = 0x7b;
-const LOAD_IMMEDIATE: u8 = 0x18;
-const JUMP_IF_EQUAL: u8 = 0x15;
-const JUMP_IF_NOT_EQUAL: u8 = 0x55;
-const JUMP_IF_GREATER_REGISTER: u8 = 0x2d;
-const CALL: u8 = 0x85;
-const EXIT: u8 = 0x95;
 const MAP_BY_DESCRIPTOR: u8 = 1;
 const LOOK_UP: i32 = 1;
 const TAIL_CALL: i32 = 12;
-
-/// Loads an XDP program.
-fn load(instructions: &[u64]) -> io::Result<OwnedFd> {
-    /// The attributes of `BPF_PROG_LOAD`.
-    #[repr(C)]
-    struct Load {
-        kind: u32,
-        count: u32,
-        instructions: u64,
-        license: u64,
-        log_level: u32,
-        log_size: u32,
-        log: u64,
-        kernel_version: u32,
-        flags: u32,
-        name: [u8; 16],
-        interface: u32,
-        attach_type: u32,
-    }
-    let mut program = Load {
-        kind: XDP,
-        count: instructions.len() as u32,
-        instructions: instructions.as_ptr().expose_provenance() as u64,
-        license: c"GPL".as_ptr().expose_provenance() as u64,
-        log_level: 0,
-        log_size: 0,
-        log: 0,
-        kernel_version: 0,
-        flags: 0,
-        name: *b"pm_bench\0\0\0\0\0\0\0\0",
-        interface: 0,
-        // A program may tail-call only those that say the same as itself, and aya says it.
-        attach_type: ATTACH_XDP,
-    };
-    // SAFETY: the layout of BPF_PROG_LOAD; what it points to outlives the call; it returns a new
-    // descriptor.
-    unsafe { Ok(OwnedFd::from_raw_fd(bpf(PROGRAM_LOAD, &mut program)?)) }
-}
 
 /// A program that returns this action and does nothing else.
 ///
 /// # Errors
 /// Mostly: not root.
 pub fn empty(action: u32) -> io::Result<OwnedFd> {
-    load(&[
-        instruction(MOVE, 0, 0, 0, action as i32),
-        instruction(EXIT, 0, 0, 0, 0),
-    ])
+    load(Hook::NativeXdp, NAME, &only(action))
 }
 
 fn map(kind: u32, value_size: u32, entries: u32) -> io::Result<OwnedFd> {
@@ -343,49 +240,53 @@ impl Feeder {
         let [words_low, words_high] = at(&words, 1);
         let [programs_low, programs_high] = at(&programs, 2);
         let offset = offset as i16;
-        let program = load(&[
-            // r6 = context; key 0 on the stack
-            instruction(MOVE_REGISTER, 6, 1, 0, 0),
-            instruction(MOVE, 0, 0, 0, 0),
-            instruction(STORE_REGISTER_32, 10, 0, -4, 0),
-            // r0 = where the number of the next word is
-            place_low,
-            place_high,
-            instruction(MOVE_REGISTER, 2, 10, 0, 0),
-            instruction(ADD, 2, 0, 0, -4),
-            instruction(CALL, 0, 0, 0, LOOK_UP),
-            instruction(JUMP_IF_EQUAL, 0, 0, 24, 0),
-            // The number goes onto the stack; the one after it, or 0 behind the last, into the map.
-            instruction(LOAD_64, 7, 0, 0, 0),
-            instruction(STORE_REGISTER_32, 10, 7, -4, 0),
-            instruction(ADD, 7, 0, 0, 1),
-            instruction(JUMP_IF_NOT_EQUAL, 7, 0, 1, count as i32),
-            instruction(MOVE, 7, 0, 0, 0),
-            instruction(STORE_REGISTER_64, 0, 7, 0, 0),
-            // r0 = the word
-            words_low,
-            words_high,
-            instruction(MOVE_REGISTER, 2, 10, 0, 0),
-            instruction(ADD, 2, 0, 0, -4),
-            instruction(CALL, 0, 0, 0, LOOK_UP),
-            instruction(JUMP_IF_EQUAL, 0, 0, 12, 0),
-            instruction(LOAD_64, 1, 0, 0, 0),
-            // Into the packet, if it is long enough.
-            instruction(LOAD_32, 2, 6, 0, 0),
-            instruction(LOAD_32, 3, 6, 4, 0),
-            instruction(MOVE_REGISTER, 4, 2, 0, 0),
-            instruction(ADD, 4, 0, 0, i32::from(offset) + 8),
-            instruction(JUMP_IF_GREATER_REGISTER, 4, 3, 6, 0),
-            instruction(STORE_REGISTER_64, 2, 1, offset, 0),
-            instruction(MOVE_REGISTER, 1, 6, 0, 0),
-            programs_low,
-            programs_high,
-            instruction(MOVE, 3, 0, 0, 0),
-            instruction(CALL, 0, 0, 0, TAIL_CALL),
-            // XDP_ABORTED: no frame comes here.
-            instruction(MOVE, 0, 0, 0, 0),
-            instruction(EXIT, 0, 0, 0, 0),
-        ])?;
+        let program = load(
+            Hook::NativeXdp,
+            NAME,
+            &[
+                // r6 = context; key 0 on the stack
+                instruction(MOVE_REGISTER, 6, 1, 0, 0),
+                instruction(MOVE, 0, 0, 0, 0),
+                instruction(STORE_REGISTER_32, 10, 0, -4, 0),
+                // r0 = where the number of the next word is
+                place_low,
+                place_high,
+                instruction(MOVE_REGISTER, 2, 10, 0, 0),
+                instruction(ADD, 2, 0, 0, -4),
+                instruction(CALL, 0, 0, 0, LOOK_UP),
+                instruction(JUMP_IF_EQUAL, 0, 0, 24, 0),
+                // The number goes onto the stack; the one after it, or 0 behind the last, into the map.
+                instruction(LOAD_64, 7, 0, 0, 0),
+                instruction(STORE_REGISTER_32, 10, 7, -4, 0),
+                instruction(ADD, 7, 0, 0, 1),
+                instruction(JUMP_IF_NOT_EQUAL, 7, 0, 1, count as i32),
+                instruction(MOVE, 7, 0, 0, 0),
+                instruction(STORE_REGISTER_64, 0, 7, 0, 0),
+                // r0 = the word
+                words_low,
+                words_high,
+                instruction(MOVE_REGISTER, 2, 10, 0, 0),
+                instruction(ADD, 2, 0, 0, -4),
+                instruction(CALL, 0, 0, 0, LOOK_UP),
+                instruction(JUMP_IF_EQUAL, 0, 0, 12, 0),
+                instruction(LOAD_64, 1, 0, 0, 0),
+                // Into the packet, if it is long enough.
+                instruction(LOAD_32, 2, 6, 0, 0),
+                instruction(LOAD_32, 3, 6, 4, 0),
+                instruction(MOVE_REGISTER, 4, 2, 0, 0),
+                instruction(ADD, 4, 0, 0, i32::from(offset) + 8),
+                instruction(JUMP_IF_GREATER_REGISTER, 4, 3, 6, 0),
+                instruction(STORE_REGISTER_64, 2, 1, offset, 0),
+                instruction(MOVE_REGISTER, 1, 6, 0, 0),
+                programs_low,
+                programs_high,
+                instruction(MOVE, 3, 0, 0, 0),
+                instruction(CALL, 0, 0, 0, TAIL_CALL),
+                // XDP_ABORTED: no frame comes here.
+                instruction(MOVE, 0, 0, 0, 0),
+                instruction(EXIT, 0, 0, 0, 0),
+            ],
+        )?;
         Ok(Self {
             program,
             _maps: [words, place, programs],

@@ -2,7 +2,7 @@
 //! out of the port they seem to have come by, and a program at the other end of the link drops them.
 //! All of it happens on the one core that makes the frames, so frames a second are per core.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use super::bpf;
 use super::subject::Bench;
 use super::table::{Row, Unit};
+use crate::bpf::{Hook, only};
 use crate::lab::{Arms, Lab, Plan};
 use crate::packets::XDP_DROP;
 
@@ -35,13 +36,7 @@ impl Link {
             "link add {NEAR} type veth peer name {FAR} netns {}",
             far.name()
         ))?;
-        // The index within the namespace is what `ip` prints in front of the name.
-        let index = |text: String| -> Result<u32> {
-            let (index, _) = text.split_once(':').context("what `ip link show` says")?;
-            Ok(index.trim().parse()?)
-        };
-        let far_index = index(far.ip(&format!("-oneline link show {FAR}"))?)?;
-        let sink = far.inside(|| bpf::attach(bpf::empty(XDP_DROP)?.as_fd(), far_index))??;
+        let sink = far.attach(FAR, Hook::NativeXdp, "pm_sink", &only(XDP_DROP))?;
         near.ip(&format!("link set {NEAR} up"))?;
         far.ip(&format!("link set {FAR} up"))?;
         let near = lab.lb.port_index(NEAR)?;

@@ -1,11 +1,10 @@
 //! What is measured: programs, the packets they meet, and the maps they meet them over.
 
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result, ensure};
 use lb_common::beacon::Beacon;
-use lb_common::maps::{BeaconKey, Vip, VipUse};
+use lb_common::maps::{BeaconKey, VipUse};
 use lb_common::siphash::SipKey;
 use lb_common::{Address, Admission};
 use lb_proto::table::{self, Share};
@@ -71,14 +70,7 @@ impl Bench {
         let mut settings = maps.settings()?;
         settings.sample = 0;
         maps.set_settings(settings)?;
-        let group: SocketAddr = GROUP.parse()?;
-        maps.insert_vip(Vip {
-            address: Address::from(group.ip()),
-            port_be: group.port().to_be(),
-            purpose: VipUse::Status as u8,
-            reserved: 0,
-            index: 2,
-        })?;
+        world.add_vip(GROUP, VipUse::Status, 2)?;
         maps.set_key(0, BeaconKey { key: KEY, valid: 1 })?;
         Ok(Self {
             world,

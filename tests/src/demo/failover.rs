@@ -9,10 +9,11 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::screen::{self, count};
-use crate::daemons::{Daemons, PATIENCE, Pair, Redirecting, Settings};
+use crate::daemons::{Pair, Redirecting, Settings};
 use crate::dialogs::{Bustle, Callees, Callers, Phase};
 use crate::homes::Homes;
-use crate::lab::{Arms, Lab, Plan, Process, realtime_ns, wait_until};
+use crate::lab::{Arms, Lab, Plan, realtime_ns};
+use crate::pair::Service;
 use crate::record::{Recorder, first_served};
 
 /// Three keep-alives, 20 ms apart, and 100 ms.
@@ -64,7 +65,7 @@ pub(super) fn lab() -> Result<Lab> {
 /// Loses the main.
 pub(super) fn run(lab: &Lab) -> Result<Failover> {
     screen::step("Two load balancers: a main, and a stand-by that keeps no copy of its calls");
-    let daemons = Daemons::configure(
+    let mut service = Service::start(
         lab,
         Settings {
             redirecting: Some(Redirecting {
@@ -75,21 +76,12 @@ pub(super) fn run(lab: &Lab) -> Result<Failover> {
             ..Settings::patient()
         },
     )?;
-    let _callees = Callees::start(&daemons)?;
-    let nodes = lab.node_ids().map(|node| daemons.start_redirect(node));
-    let _nodes: Vec<Process> = nodes.collect::<Result<_>>()?;
-    let mut main = daemons.start_controller_of(1)?;
-    wait_for_role(&daemons, 1, "main", &main)?;
-    let mut stand_by = daemons.start_controller_of(2)?;
-    wait_for_role(&daemons, 2, "stand-by", &stand_by)?;
-    let all: Vec<u16> = lab.node_ids().collect();
-    daemons.wait_for_nodes_of(1, &mut main, &all)?;
-    daemons.wait_for_nodes_of(2, &mut stand_by, &all)?;
+    let _callees = Callees::start(&service.daemons)?;
 
     let mut switch = Callers::open(lab, PORT)?;
     switch.establish("call", CALLS, WINDOW)?;
     switch.run_for(QUIET)?;
-    let away = away(&daemons, &switch)?;
+    let away = switch.away(&Homes::open(&service.daemons.pins_of(1))?)?;
     screen::line(format_args!(
         "{} calls in progress on {NODES} nodes, {} of them away from the home of their Call-ID; \
          re-INVITEs and new calls go on",
@@ -99,7 +91,7 @@ pub(super) fn run(lab: &Lab) -> Result<Failover> {
     let recorder = Recorder::start(std::iter::once(&lab.switch).chain(&lab.nodes))?;
     screen::event("kill -9: the main's controller; and its machine's cable is pulled");
     let lost_ns = realtime_ns();
-    main.kill()?;
+    service.controller(1).kill()?;
     lab.unplug(lab.balancer(1))?;
     let stall = switch.bustle(&Bustle {
         changes: (1_000, 1_000),
@@ -107,7 +99,7 @@ pub(super) fn run(lab: &Lab) -> Result<Failover> {
         name: "new",
     })?;
     let tapes = recorder.finish()?;
-    let report = wait_for_role(&daemons, 2, "main", &stand_by)?;
+    let report = service.wait_for_role(2, "main")?;
     let served = first_served(&tapes, lab.balancer(2), lost_ns).context("no call was served")?;
     let mut failover = Failover {
         calls: CALLS,
@@ -134,31 +126,6 @@ pub(super) fn run(lab: &Lab) -> Result<Failover> {
         count(failover.retransmissions),
     ));
     Ok(failover)
-}
-
-/// Calls that are not where their Call-ID is at home.
-fn away(daemons: &Daemons<'_>, switch: &Callers) -> Result<usize> {
-    let homes = Homes::open(&daemons.pins_of(1))?;
-    let mut away = 0;
-    for call in switch.calls() {
-        let home = homes.of(&call.call_id)?;
-        away += usize::from(call.node.is_some_and(|node| node != home));
-    }
-    Ok(away)
-}
-
-fn wait_for_role(
-    daemons: &Daemons<'_>,
-    controller: u16,
-    role: &str,
-    process: &Process,
-) -> Result<Value> {
-    let what = format!("controller {controller} to be the {role}");
-    wait_until(&what, PATIENCE, || {
-        let report = daemons.ask_of(controller, "cluster").ok();
-        Ok(report.filter(|report| report["role"] == role && !report["main"].is_null()))
-    })
-    .with_context(|| process.last_words())
 }
 
 /// What the stand-by did, step by step.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::text::{Text, address_of, bracketed};
+use crate::homes::Homes;
 use crate::lab::{Lab, grow_receive_buffer};
 
 /// Time until a request without an answer is sent again (RFC 3261 §17.1.1.1), and the longest such time
@@ -137,6 +138,19 @@ impl Callers {
     /// Calls in a phase.
     pub fn count(&self, phase: Phase) -> usize {
         self.calls.iter().filter(|call| call.phase == phase).count()
+    }
+
+    /// Calls that are not where their Call-ID is at home.
+    ///
+    /// # Errors
+    /// The maps cannot be read.
+    pub fn away(&self, homes: &Homes) -> Result<usize> {
+        let mut away = 0;
+        for call in &self.calls {
+            let home = homes.of(&call.call_id)?;
+            away += usize::from(call.node.is_some_and(|node| node != home));
+        }
+        Ok(away)
     }
 
     /// Begins a call; `ring…` as Call-ID is one that is never answered. Its number.

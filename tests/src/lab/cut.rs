@@ -9,18 +9,13 @@ use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Result};
 
-use super::program::{Hook, attach, instruction};
 use super::{Host, Lab};
+use crate::bpf::{
+    ADD, EXIT, Hook, JUMP_IF_GREATER_REGISTER, JUMP_IF_NOT_EQUAL, LOAD_16, LOAD_32, MOVE,
+    MOVE_REGISTER, instruction,
+};
 
-// <linux/bpf.h> and <linux/pkt_cls.h>.
-const LOAD_WORD: u8 = 0x61;
-const LOAD_HALF: u8 = 0x69;
-const MOVE: u8 = 0xbf;
-const MOVE_NUMBER: u8 = 0xb7;
-const ADD_NUMBER: u8 = 0x07;
-const JUMP_IF_GREATER: u8 = 0x2d;
-const JUMP_IF_NOT_NUMBER: u8 = 0x55;
-const EXIT: u8 = 0x95;
+// `enum tcx_action_base` of <linux/bpf.h>.
 const TCX_NEXT: i32 = -1;
 const TCX_DROP: i32 = 2;
 /// Offsets of `data` and `data_end` in `struct __sk_buff`.
@@ -55,9 +50,10 @@ impl Lab {
         for plug in &to.plugs {
             for source in &from.plugs {
                 let program = drop_from(source.mac);
-                let link = attach(&self.bridge, &plug.name, Hook::Egress, &program)?
-                    .with_context(|| format!("cannot cut {what}"))?;
-                links.push(link);
+                let link = self
+                    .bridge
+                    .attach(&plug.name, Hook::Egress, "lab_cut", &program);
+                links.push(link.with_context(|| format!("cannot cut {what}"))?);
             }
         }
         Ok(Cut {
@@ -97,18 +93,18 @@ fn drop_from(mac: [u8; 6]) -> Vec<u64> {
     let [a, b, c, d, e, f] = mac;
     let halves = [[a, b], [c, d], [e, f]].map(u16::from_ne_bytes);
     let mut program = vec![
-        instruction(LOAD_WORD, 2, 1, DATA, 0),
-        instruction(LOAD_WORD, 3, 1, DATA_END, 0),
-        instruction(MOVE, 4, 2, 0, 0),
-        instruction(ADD_NUMBER, 4, 0, 0, SOURCE_END),
+        instruction(LOAD_32, 2, 1, DATA, 0),
+        instruction(LOAD_32, 3, 1, DATA_END, 0),
+        instruction(MOVE_REGISTER, 4, 2, 0, 0),
+        instruction(ADD, 4, 0, 0, SOURCE_END),
         // Past the comparisons and the drop.
-        instruction(JUMP_IF_GREATER, 4, 3, 8, 0),
+        instruction(JUMP_IF_GREATER_REGISTER, 4, 3, 8, 0),
     ];
     for (half, place) in halves.into_iter().zip(0_i16..) {
-        program.push(instruction(LOAD_HALF, 5, 2, SOURCE + 2 * place, 0));
+        program.push(instruction(LOAD_16, 5, 2, SOURCE + 2 * place, 0));
         let to_pass = 6 - 2 * place;
         program.push(instruction(
-            JUMP_IF_NOT_NUMBER,
+            JUMP_IF_NOT_EQUAL,
             5,
             0,
             to_pass,
@@ -116,9 +112,9 @@ fn drop_from(mac: [u8; 6]) -> Vec<u64> {
         ));
     }
     program.extend([
-        instruction(MOVE_NUMBER, 0, 0, 0, TCX_DROP),
+        instruction(MOVE, 0, 0, 0, TCX_DROP),
         instruction(EXIT, 0, 0, 0, 0),
-        instruction(MOVE_NUMBER, 0, 0, 0, TCX_NEXT),
+        instruction(MOVE, 0, 0, 0, TCX_NEXT),
         instruction(EXIT, 0, 0, 0, 0),
     ]);
     program

@@ -45,6 +45,17 @@ impl Host {
         }
     }
 
+    /// Whether one of its interfaces has this address.
+    ///
+    /// # Errors
+    /// There is no such interface.
+    pub fn has_address(&self, interface: &str, address: IpAddr) -> Result<bool> {
+        let addresses = self
+            .namespace
+            .ip(&format!("address show dev {interface}"))?;
+        Ok(addresses.contains(&format!(" {address}/")))
+    }
+
     /// The index of one of its ports.
     ///
     /// # Errors

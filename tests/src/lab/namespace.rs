@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use super::command;
 use super::held::Held;
 use super::sys;
+use crate::bpf::{self, Hook};
 
 /// A network namespace with a name, so that `ip netns exec NAME …` works while one looks for a fault.
 #[derive(Debug)]
@@ -76,6 +77,22 @@ impl Namespace {
         let mut command = Command::new(program);
         sys::confine(&mut command, self.file.as_raw_fd());
         command
+    }
+
+    /// Loads a program and attaches it to an interface; it ends with the descriptor. `name` is what it is
+    /// called in the kernel.
+    pub(crate) fn attach(
+        &self,
+        interface: &str,
+        hook: Hook,
+        name: &str,
+        instructions: &[u64],
+    ) -> Result<OwnedFd> {
+        let attached = self.inside(|| {
+            let index = sys::interface_index(interface)?;
+            bpf::attach(hook, bpf::load(hook, name, instructions)?.as_fd(), index)
+        })?;
+        attached.with_context(|| format!("cannot attach {name} to {interface} of {}", self.name))
     }
 
     /// Moves the calling thread into it, for good.

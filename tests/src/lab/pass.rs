@@ -7,13 +7,11 @@
 
 use std::os::fd::OwnedFd;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::Namespace;
-use super::program::{Hook, attach, instruction};
-
-/// `r0 = XDP_PASS; exit`.
-const PASS: [u64; 2] = [instruction(0xb7, 0, 0, 0, 2), instruction(0x95, 0, 0, 0, 0)];
+use crate::bpf::{Hook, only};
+use crate::packets::XDP_PASS;
 
 /// The attachment; ends with this value.
 #[derive(Debug)]
@@ -27,8 +25,9 @@ impl PassProgram {
     /// # Errors
     /// Another program is there, or the driver does not take any.
     pub fn attach(namespace: &Namespace, interface: &str) -> Result<Self> {
-        attach(namespace, interface, Hook::NativeXdp, &PASS)?
-            .map(|link| Self { _link: link })
-            .with_context(|| format!("cannot attach an XDP program to {interface}"))
+        let program = only(XDP_PASS);
+        Ok(Self {
+            _link: namespace.attach(interface, Hook::NativeXdp, "lab_pass", &program)?,
+        })
     }
 }

@@ -1,8 +1,10 @@
 //! The bytes that a description means.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use lb_proto::failover::wire::{KeepAlive, Report, Role};
 
 use super::fixture;
 use crate::traffic::frame::{Link, udp};
@@ -48,6 +50,23 @@ pub fn message(what: &str, call_id: &str) -> String {
          To: <sip:service@192.0.2.100>{tag}\r\nCall-ID: {call_id}\r\nCSeq: 1 INVITE\r\n\
          Contact: <sip:a@192.0.2.1:5062>\r\nContent-Length: 0\r\n\r\n"
     )
+}
+
+/// What a main with this version of the configuration says of itself in its keep-alives.
+pub fn life(configuration: u64) -> KeepAlive {
+    KeepAlive {
+        wall_ms: 0,
+        monotonic_ms: 0,
+        report: Report::default(),
+        role: Role::Main,
+        configuration,
+        lease: Duration::from_millis(100),
+        interval: Duration::from_millis(20),
+        misses: 3,
+        digest: 0,
+        is_joining: false,
+        nonce: 0,
+    }
 }
 
 /// The frame that is described.

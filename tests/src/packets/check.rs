@@ -8,7 +8,7 @@ use lb_user::plane::Maps;
 
 use super::fixture::{Case, Expect, Step};
 use super::world::{NODES, SOURCE_MAC, World, destination_mac};
-use super::{INGRESS, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX, build};
+use super::{INGRESS, XDP_REDIRECT, action, build};
 use crate::daemons::call_secret;
 
 /// Runs all cases of a fixture file and reports every one that fails.
@@ -96,10 +96,8 @@ fn step(world: &World, step: &Step, call_id: &str) -> Result<()> {
 
     let steered = reason.outcome() == Outcome::SteerCallId;
     let action = match (reason.outcome(), expect.action.as_deref()) {
-        (Outcome::SteerCallId, None) => XDP_TX,
+        (outcome, None) => action(outcome),
         (Outcome::SteerCallId, Some("redirect")) => XDP_REDIRECT,
-        (Outcome::Drop, None) => XDP_DROP,
-        (_, None) => XDP_PASS,
         (_, Some(other)) => bail!("no such action: {other}"),
     };
     ensure!(

@@ -1,19 +1,20 @@
 //! The maps that frames meet.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use lb_common::maps::{
     Node, NodeStatus, Pin, Settings, StatusPlane, TABLE_SLOTS, Turnout, Vip, VipUse, slot_of,
 };
 use lb_common::siphash::siphash13;
-use lb_common::{Address, Admission, memory};
+use lb_common::{Address, Admission, Reason, memory};
 use lb_user::plane::clock::Clock;
 use lb_user::plane::{LoadOptions, Plane};
 
-use super::INGRESS;
 use super::build::{VIP_V4, VIP_V6};
 use super::fixture::{self, NodeState, Way};
+use super::{INGRESS, action};
 use crate::daemons::call_secret;
 
 /// Nodes of every world; their ids are 1 up.
@@ -58,18 +59,42 @@ impl World {
             good_beacons: 3,
             node_end: u32::from(NODES) + 1,
         })?;
-        for (index, vip) in [VIP_V4, VIP_V6].into_iter().enumerate() {
-            let vip: std::net::SocketAddr = vip.parse()?;
-            maps.insert_vip(Vip {
-                address: Address::from(vip.ip()),
-                port_be: vip.port().to_be(),
-                purpose: VipUse::Sip as u8,
-                reserved: 0,
-                index: index as u32,
-            })?;
-        }
         maps.set_port(KNOWN_PORT, INGRESS)?;
-        Ok(Self { plane, clock })
+        let world = Self { plane, clock };
+        world.add_vip(VIP_V4, VipUse::Sip, 0)?;
+        world.add_vip(VIP_V6, VipUse::Sip, 1)?;
+        Ok(world)
+    }
+
+    /// Has the program read what comes to this address and port, for this purpose; counted under `index`.
+    ///
+    /// # Errors
+    /// No address, or the kernel refuses it.
+    pub fn add_vip(&self, address: &str, purpose: VipUse, index: u32) -> Result<()> {
+        let address: SocketAddr = address.parse()?;
+        Ok(self.plane.maps().insert_vip(Vip {
+            address: Address::from(address.ip()),
+            port_be: address.port().to_be(),
+            purpose: purpose as u8,
+            reserved: 0,
+            index,
+        })?)
+    }
+
+    /// Has the program meet a frame: the reason that it gives, which fits what it does, and the frame that
+    /// comes out.
+    ///
+    /// # Errors
+    /// The kernel refuses something, or the program does what its reason does not say.
+    pub fn meet(&self, frame: &[u8]) -> Result<(Reason, Vec<u8>)> {
+        let run = self.plane.test_run(frame, INGRESS)?;
+        let event = self.plane.maps().next_event().context("no event")?;
+        let reason = Reason::from_index(event.reason).context("no such reason")?;
+        ensure!(
+            run.action == action(reason.outcome()),
+            "{reason:?}: {run:?}"
+        );
+        Ok((reason, run.frame))
     }
 
     /// Brings the maps into the state that a case starts from; the call's key tells from where on

@@ -128,9 +128,14 @@ impl<'lab> Service<'lab> {
             }
             ensure!(status["active"] == 0, "node {node} has a call: {status}");
             let counts = redirect["counts"].as_object();
-            for (name, count) in counts.with_context(|| format!("no counts: {status}"))? {
-                let is_bad = name.starts_with("drop-") || name.starts_with("reject-");
-                ensure!(!is_bad || count == 0, "node {node}: {name}: {status}");
+            let counts = counts.with_context(|| format!("no counts: {status}"))?;
+            for kind in ["drop-", "reject-"] {
+                let mut bad = counts.iter().filter(|(name, _)| name.starts_with(kind));
+                ensure!(bad.clone().count() > 0, "nothing is counted as {kind}");
+                ensure!(
+                    bad.all(|(_, count)| count == 0),
+                    "node {node}: {kind}: {status}"
+                );
             }
             let server = &status["sip_server"];
             ensure!(

@@ -8,8 +8,8 @@ use pointsman_tests::dialogs::Bustle;
 use pointsman_tests::lab::realtime_ns;
 use pointsman_tests::stall;
 
+use crate::lab::lab;
 use crate::scene::{Scene, decided};
-use crate::service::lab;
 
 /// Calls in progress.
 const CALLS: usize = 10_000;

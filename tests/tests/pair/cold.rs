@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 use pointsman_tests::daemons::Pair;
 use pointsman_tests::dialogs::{Fate, Phase};
 
+use crate::lab::lab;
 use crate::scene::{PATIENCE, Scene};
-use crate::service::lab;
 
 const CALLS: usize = 1_000;
 const RINGING: usize = 60;

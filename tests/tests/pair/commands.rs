@@ -8,8 +8,8 @@ use pointsman_tests::daemons::Pair;
 use pointsman_tests::dialogs::Bustle;
 use pointsman_tests::lab::realtime_ns;
 
+use crate::lab::lab;
 use crate::scene::Scene;
-use crate::service::lab;
 
 const CALLS: usize = 2_000;
 const ROOM: u32 = 300;

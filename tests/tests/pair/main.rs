@@ -4,7 +4,7 @@ mod calls;
 mod cold;
 mod commands;
 mod faults;
+mod lab;
 mod returns;
 mod scene;
-mod service;
 mod takeover;

@@ -7,8 +7,8 @@ use pointsman_tests::daemons::Pair;
 use pointsman_tests::dialogs::{Bustle, Phase};
 use pointsman_tests::lab::Signal;
 
+use crate::lab::lab;
 use crate::scene::{PATIENCE, Scene};
-use crate::service::lab;
 
 const CALLS: usize = 2_000;
 const ROOM: u32 = 300;
@@ -35,12 +35,7 @@ fn comes_back(absence: Absence, switchback: &'static str) -> Result<()> {
     }
     // Its log says so at once, where asking it takes a process of its own.
     let begin = Instant::now();
-    while !scene
-        .service
-        .controller(2)
-        .log()
-        .contains("this controller is the main")
-    {
+    while !scene.service.log(2).contains("this controller is the main") {
         ensure!(begin.elapsed() < PATIENCE, "nobody took over");
         scene.callers.run_for(Duration::from_millis(1))?;
     }
@@ -48,7 +43,7 @@ fn comes_back(absence: Absence, switchback: &'static str) -> Result<()> {
         Absence::Killed => scene.service.start_controller(1)?,
         Absence::Stopped => scene.service.controller(1).signal(Signal::Continue)?,
     }
-    let log = scene.service.controller(2).log();
+    let log = scene.service.log(2);
     let is_rebuilding = !log.contains("call state is rebuilt");
     scene.bustle(&Bustle {
         changes: (1_000, 1_000),

@@ -8,9 +8,10 @@ use pointsman_tests::daemons::{Pair, Redirecting, Settings};
 use pointsman_tests::dialogs::{Bustle, Callees, Callers, Dialog, Phase};
 use pointsman_tests::homes::Homes;
 use pointsman_tests::lab::Lab;
+use pointsman_tests::pair::Service;
 use pointsman_tests::record::{Recorder, Tape, first_served};
 
-use crate::service::{Service, settings};
+use crate::lab::settings;
 
 /// The node that has not enough room, so that calls live away from home.
 const SMALL: u16 = 1;
@@ -66,12 +67,7 @@ impl<'lab> Scene<'lab> {
     /// Calls that are not where their Call-ID is at home.
     pub(crate) fn away(&self) -> Result<usize> {
         let homes = Homes::open(&self.service.daemons.pins_of(1))?;
-        let mut away = 0;
-        for call in self.callers.calls() {
-            let home = homes.of(&call.call_id)?;
-            away += usize::from(call.node.is_some_and(|node| node != home));
-        }
-        Ok(away)
+        self.callers.away(&homes)
     }
 
     /// Calls that followed a 302.

@@ -2,8 +2,9 @@
 
 use anyhow::{Result, ensure};
 use pointsman_tests::daemons::Pair;
+use pointsman_tests::pair::Service;
 
-use crate::service::{Service, lab, settings};
+use crate::lab::{lab, settings};
 
 #[test]
 fn the_stand_by_takes_over_from_a_main_that_is_killed() -> Result<()> {

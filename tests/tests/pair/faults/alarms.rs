@@ -6,9 +6,8 @@ use anyhow::{Context, Result, ensure};
 use pointsman_tests::daemons::Pair;
 
 use super::begin::begin;
-use super::watch::Watch;
 use super::weather::{Foul, Weather};
-use crate::service::lab;
+use crate::lab::lab;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// 750 keep-alives of the main to each of five others; the simulation looks at a million.
@@ -21,15 +20,11 @@ const WEATHER: Weather = Weather {
 #[test]
 fn loss_and_jitter_raise_no_alarm() -> Result<()> {
     let lab = lab()?;
-    let service = begin(&lab, Pair::default())?;
-    let watch = Watch::start(&service)?;
-    ensure!(
-        watch.wait_until_well(PATIENCE)? == 1,
-        "the first is the main"
-    );
+    let (service, watch) = begin(&lab, Pair::default())?;
     let foul = Foul::begin(&lab, "lb", WEATHER)?;
     watch.wait_until_well(PATIENCE)?;
     let before = watch.cluster(2).context("no answer")?;
+    let candidacies = watch.count(2, "candidacies")?;
     watch.forget();
     let seen = watch.stay(TIME)?;
     let [carried, lost] = foul.counts();
@@ -47,15 +42,13 @@ fn loss_and_jitter_raise_no_alarm() -> Result<()> {
         "there was no weather: {carried}, {lost}"
     );
     let is_quiet = seen.changes.len() == 1
-        && second["counts"]["candidacies"] == before["counts"]["candidacies"]
+        && watch.count(2, "candidacies")? == candidacies
         && first["term"] == before["term"];
     ensure!(
         is_quiet || !watch.is_calm(),
         "{:?}\n{first:#}\n{second:#}\n{}",
         seen.changes,
-        service.controllers[0]
-            .as_ref()
-            .map_or_else(String::new, |one| one.log())
+        service.log(1)
     );
     drop(foul);
     watch.wait_until_well(PATIENCE)?;

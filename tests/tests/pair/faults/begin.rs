@@ -1,60 +1,25 @@
-//! A pair in service without the wait of a first start.
-//!
-//! A node that knows nothing of what it granted waits until the longest lease would be over. These know:
-//! nothing that still runs.
+//! A pair in service, watched, whose daemons run before all else.
 
-use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use pointsman_tests::daemons::{Daemons, PATIENCE, Pair, Settings};
+use pointsman_tests::daemons::{PATIENCE, Pair};
 use pointsman_tests::lab::{Lab, Process};
+use pointsman_tests::pair::Service;
 
-use crate::service::{Service, settings};
+use super::watch::Watch;
+use crate::lab::settings;
 
-/// Term, holder, and the lease in milliseconds.
-const NOTHING: &str = "0 1 0\n";
-
-/// Starts everything, with the first controller as the main.
-pub(super) fn begin(lab: &Lab, pair: Pair) -> Result<Service<'_>> {
-    begin_with(lab, settings(pair))
-}
-
-/// The same with other settings.
-pub(super) fn begin_with(lab: &Lab, settings: Settings) -> Result<Service<'_>> {
-    for node in lab.node_ids() {
-        let directory = lab.directory().join(format!("redirect-{node}"));
-        fs::create_dir_all(&directory)?;
-        fs::write(directory.join("lease"), NOTHING)?;
-    }
-    let daemons = Daemons::configure(lab, settings)?;
-    let redirects = lab.node_ids().map(|node| {
-        let mut redirect = daemons.start_redirect(node)?;
-        redirect.wait_until_ready(PATIENCE)?;
-        anyhow::Ok(redirect)
-    });
-    let mut service = Service {
-        redirects: redirects.collect::<Result<_>>()?,
-        controllers: vec![Some(daemons.start_controller_of(1)?), None],
-        daemons,
-    };
-    service.wait_for_role(1, "main")?;
-    service.controllers[1] = Some(service.daemons.start_controller_of(2)?);
-    service.wait_for_role(2, "stand-by")?;
-    let nodes: Vec<u16> = lab.node_ids().collect();
-    for id in [1, 2] {
-        let controller = service.controllers[usize::from(id) - 1].as_mut();
-        let controller = controller.context("it was started")?;
-        service.daemons.wait_for_nodes_of(id, controller, &nodes)?;
-    }
-    for daemon in service
-        .redirects
-        .iter()
-        .chain(service.controllers.iter().flatten())
-    {
+/// Starts everything, and waits until all is well with the first controller as the main.
+pub(super) fn begin(lab: &Lab, pair: Pair) -> Result<(Service<'_>, Watch)> {
+    let service = Service::start(lab, settings(pair))?;
+    let controllers = service.controllers.iter().flatten();
+    for daemon in service.redirects.iter().chain(controllers) {
         hurry(daemon)?;
     }
-    Ok(service)
+    let watch = Watch::start(&service)?;
+    watch.wait_for_main(1, PATIENCE)?;
+    Ok((service, watch))
 }
 
 /// Lets a daemon run before what else the machine has to do: a controller that does not run for as long as

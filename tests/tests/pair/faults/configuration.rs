@@ -3,19 +3,21 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use pointsman_tests::daemons::Pair;
-use pointsman_tests::lab::{Lab, eventually};
+use pointsman_tests::lab::{Lab, Signal, eventually};
+use pointsman_tests::pair::Service;
 
 use super::begin::begin;
 use super::watch::{Watch, expect_a_call};
-use crate::service::{Service, lab};
+use crate::lab::lab;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A VIP that only the newer configuration has.
-const MORE: &str = "10.77.0.101";
+const MORE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 101));
 
 /// Writes a controller's file with another version, and with one more VIP or without.
 fn write(service: &Service<'_>, controller: u16, version: u64, more: bool) -> Result<()> {
@@ -28,7 +30,7 @@ fn write(service: &Service<'_>, controller: u16, version: u64, more: bool) -> Re
             false => line.to_owned(),
         });
     let mut text = lines.collect::<Vec<_>>().join("\n");
-    if more && !text.contains(MORE) {
+    if more && !text.contains(&MORE.to_string()) {
         text += &format!("\n\n[[vip]]\naddress = \"{MORE}\"\nport = 5060\n");
     }
     fs::File::create(&path)?.write_all(text.as_bytes())?;
@@ -38,56 +40,38 @@ fn write(service: &Service<'_>, controller: u16, version: u64, more: bool) -> Re
 /// The VIPs in a controller's data plane.
 fn has_more(service: &Service<'_>, controller: u16) -> Result<bool> {
     let stats = service.daemons.ask_of(controller, "stats")?;
-    Ok(stats.to_string().contains(MORE))
-}
-
-fn is_at(lab: &Lab, controller: u16, address: &str) -> Result<bool> {
-    let addresses = lab
-        .balancer(controller)
-        .namespace
-        .ip("address show dev eth0")?;
-    Ok(addresses.contains(&format!("{address}/")))
+    Ok(stats.to_string().contains(&MORE.to_string()))
 }
 
 #[test]
 fn a_stand_by_gets_the_newer_configuration_or_does_not_reign() -> Result<()> {
     let lab = lab()?;
-    let mut service = begin(&lab, Pair::patient())?;
-    let watch = Watch::start(&service)?;
-    ensure!(
-        watch.wait_until_well(PATIENCE)? == 1,
-        "the first is the main"
-    );
+    let (mut service, watch) = begin(&lab, Pair::patient())?;
     ensure!(!has_more(&service, 1)?, "the VIP is there already");
 
     // The main is given a newer one; the stand-by gets it from there.
     write(&service, 1, 2, true)?;
     let begin = Instant::now();
-    service
-        .controller(1)
-        .signal(pointsman_tests::lab::Signal::Reload)?;
+    service.controller(1).signal(Signal::Reload)?;
     eventually("the stand-by to have version 2", PATIENCE, || {
         Ok(watch
             .cluster(2)
             .is_some_and(|report| report["configuration"] == 2))
     })
-    .with_context(|| {
-        service.controllers[1]
-            .as_ref()
-            .map_or_else(String::new, |it| it.log())
-    })?;
+    .with_context(|| service.log(2))?;
     eprintln!(
         "the stand-by has the newer configuration after {:?}",
         begin.elapsed()
     );
     ensure!(has_more(&service, 1)?, "the main has not the new VIP");
     ensure!(has_more(&service, 2)?, "the stand-by has not the new VIP");
-    ensure!(is_at(&lab, 1, MORE)?, "the new VIP is not on the main");
-    ensure!(!is_at(&lab, 2, MORE)?, "the new VIP is on the stand-by");
+    let is_at = |controller| lab.balancer(controller).has_address("eth0", MORE);
+    ensure!(is_at(1)?, "the new VIP is not on the main");
+    ensure!(!is_at(2)?, "the new VIP is on the stand-by");
 
     // It keeps it, though its file is as old as before, and takes over with it.
     service.controller(2).kill()?;
-    service.controllers[1] = Some(service.daemons.start_controller_of(2)?);
+    service.start_controller(2)?;
     watch.wait_until_well(PATIENCE)?;
     ensure!(
         watch
@@ -97,13 +81,10 @@ fn a_stand_by_gets_the_newer_configuration_or_does_not_reign() -> Result<()> {
     );
     service.controller(1).kill()?;
     service.wait_for_role(2, "main")?;
-    ensure!(is_at(&lab, 2, MORE)?, "the new VIP is not on the new main");
+    ensure!(is_at(2)?, "the new VIP is not on the new main");
     expect_a_call(&lab, "newer", PATIENCE)?;
-    service.controllers[0] = Some(service.daemons.start_controller_of(1)?);
-    ensure!(
-        watch.wait_until_well(PATIENCE)? == 2,
-        "the second is the main"
-    );
+    service.start_controller(1)?;
+    watch.wait_for_main(2, PATIENCE)?;
 
     an_older_one_waits(&lab, &mut service, &watch)
 }
@@ -120,9 +101,7 @@ fn an_older_one_waits(lab: &Lab, service: &mut Service<'_>, watch: &Watch) -> Re
     };
     block("add")?;
     write(service, 2, 3, true)?;
-    service
-        .controller(2)
-        .signal(pointsman_tests::lab::Signal::Reload)?;
+    service.controller(2).signal(Signal::Reload)?;
     eventually("the stand-by to hear of version 3", PATIENCE, || {
         Ok(watch
             .cluster(1)
@@ -133,12 +112,7 @@ fn an_older_one_waits(lab: &Lab, service: &mut Service<'_>, watch: &Watch) -> Re
     eventually(
         "the stand-by to say why it does not reign",
         PATIENCE,
-        || {
-            Ok(service
-                .controller(1)
-                .log()
-                .contains("its configuration is older"))
-        },
+        || Ok(service.log(1).contains("its configuration is older")),
     )?;
     let seen = watch.stay(Duration::from_secs(1))?;
     let report = watch.cluster(1).context("it does not answer")?;
@@ -146,9 +120,7 @@ fn an_older_one_waits(lab: &Lab, service: &mut Service<'_>, watch: &Watch) -> Re
     // An operator, who has read that, decides that its own is right.
     block("delete")?;
     write(service, 1, 4, true)?;
-    service
-        .controller(1)
-        .signal(pointsman_tests::lab::Signal::Reload)?;
+    service.controller(1).signal(Signal::Reload)?;
     service.wait_for_role(1, "main")?;
     expect_a_call(lab, "decided", PATIENCE)?;
     Ok(())

@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use lb_user::plane::Maps;
 use pointsman_tests::lab::{Lab, eventually, wait_until};
+use pointsman_tests::pair::Service;
 use pointsman_tests::stall::{LIMIT, StallWitness};
 use serde_json::Value;
 
 use super::questions::Questioner;
-use crate::service::Service;
 
 /// How often daemons are asked, and how long one may take to answer.
 const POLL: Duration = Duration::from_millis(20);
@@ -188,9 +188,30 @@ impl Watch {
         self.stalls.longest() <= LIMIT
     }
 
+    /// Fails if something took longer than it may, unless the machine itself stood still meanwhile.
+    pub(super) fn expect_in_time(
+        &self,
+        what: &str,
+        after: Duration,
+        limit: Duration,
+    ) -> Result<()> {
+        ensure!(
+            after <= limit || !self.is_calm(),
+            "{what} after {after:?}, not {limit:?}"
+        );
+        Ok(())
+    }
+
     /// What a controller says of the pair; nothing when it does not answer.
     pub(super) fn cluster(&self, controller: u16) -> Option<Value> {
         ask(&self.sockets[place(controller)], "cluster")
+    }
+
+    /// How often a controller has counted something.
+    pub(super) fn count(&self, controller: u16, what: &str) -> Result<u64> {
+        let report = self.cluster(controller).context("no answer")?;
+        let count = report["counts"][what].as_u64();
+        count.with_context(|| format!("no count of {what}: {report:#}"))
     }
 
     /// What the nodes say of the controllers; nothing of one that does not answer.
@@ -199,8 +220,8 @@ impl Watch {
         self.nodes.iter().map(of).collect()
     }
 
-    /// Waits until all is well: `main` reigns with the leases of all nodes, and with a link to each, and
-    /// nobody else would.
+    /// Waits until all is well, and gives the main: it reigns with the leases of all nodes, and with a link
+    /// to each, and nobody else would.
     pub(super) fn wait_until_well(&self, limit: Duration) -> Result<u16> {
         let mut last = String::new();
         wait_until("one main, and all as it should be", limit, || {
@@ -212,6 +233,16 @@ impl Watch {
             Ok(main.ok())
         })
         .with_context(|| last.clone())
+    }
+
+    /// The same, and it must be this one.
+    pub(super) fn wait_for_main(&self, expected: u16, limit: Duration) -> Result<()> {
+        let main = self.wait_until_well(limit)?;
+        ensure!(
+            main == expected,
+            "controller {main} is the main, not {expected}"
+        );
+        Ok(())
     }
 
     fn main_if_well(&self) -> Result<u16, String> {
