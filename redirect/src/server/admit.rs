@@ -16,7 +16,8 @@ use super::branch::{Transaction, reply_to};
 use super::calls::{Entry, Residence};
 use super::count::Count;
 use super::fates::Fate;
-use super::{Hop, Mode, Output, Overflow, Received, Server, Way, World, target};
+use super::ways::{Hop, Way};
+use super::{Mode, Output, Overflow, Received, Server, World, target};
 use bytes::Bytes;
 use lb_common::choose::Liveness;
 use lb_proto::admission::decide::Refusal;
@@ -201,7 +202,7 @@ impl Server {
         } = offered.received;
         match self.gate.reserve(offered.world.now, call) {
             Ok(_) => {
-                let contact = self.contact(offered, self.settings.advertise, &ticket)?;
+                let contact = self.contact(offered, self.settings.ways.advertise(), &ticket)?;
                 let bytes = redirect(offered, &[contact], transaction)?;
                 self.counts.add(Count::Promised);
                 self.answer_once(offered, bytes, out);
@@ -235,7 +236,7 @@ impl Server {
             settings,
             ..
         } = self;
-        let family = Family::of(settings.advertise.ip());
+        let family = Family::of(settings.ways.advertise().ip());
         if is_direct {
             // A 302 must name addresses that the caller can send to.
             let is_reached = family == Family::of(offered.reply.address.ip());
@@ -295,8 +296,8 @@ impl Server {
             edit.finish()
         };
         let bytes = change().map_err(|_: lb_sip::message::EditError| Count::NotChanged)?;
-        let way = self.way_to(address, None).ok_or(Count::NoAddress)?;
-        let to = Hop { way, address };
+        let to = self.settings.ways.hop_to(address, None);
+        let to = to.ok_or(Count::NoAddress)?;
         self.counts.add(Count::Relayed);
         let fate = Fate::Relayed {
             to,

@@ -3,7 +3,7 @@
 
 use super::branch::Transaction;
 use super::keyed::KeyedMap;
-use super::{Hop, Way};
+use super::ways::{Hop, Way};
 use bytes::Bytes;
 use lb_proto::call::Call;
 use lb_sip::dialog::table::DialogId;

@@ -4,7 +4,8 @@
 
 use super::calls::{Entry, Invite};
 use super::count::Count;
-use super::{Hop, Output, Received, Server, Way, answer, facts, for_way};
+use super::ways::{Hop, Way};
+use super::{Output, Received, Server, answer, facts};
 use lb_proto::admission::server::LONGEST_PAUSE;
 use lb_proto::call::Call;
 use lb_sip::dialog::table::Observed;
@@ -29,16 +30,9 @@ impl Server {
             entry.follow(received.from);
             address = entry.inner;
         }
-        let way = self.way_to(address, None).ok_or(Count::NoAddress)?;
-        self.forward_to(
-            now,
-            received,
-            message,
-            read,
-            request_uri,
-            Hop { way, address },
-            out,
-        )
+        let to = self.settings.ways.hop_to(address, None);
+        let to = to.ok_or(Count::NoAddress)?;
+        self.forward_to(now, received, message, read, request_uri, to, out)
     }
 
     /// The same, when it is known where to.
@@ -195,11 +189,11 @@ impl Server {
         let from = received.from;
         let Self {
             branches,
+            settings,
             via,
-            vias,
             ..
         } = self;
-        let begin = for_way(vias, to.way);
+        let begin = settings.ways.via(to.way);
         branches.write_via(via, begin, received.transaction, received.reply);
         let begins_dialog = received.is_new
             && matches!(
@@ -234,7 +228,8 @@ impl Server {
     fn own_routes(&self, message: &Message) -> usize {
         let is_own = |route: &&[u8]| {
             let uri = NameAddr::parse(route).and_then(|route| route.uri().ok());
-            uri.and_then(Uri::sip).is_some_and(|uri| self.is_own(&uri))
+            let uri = uri.and_then(Uri::sip);
+            uri.is_some_and(|uri| self.settings.ways.is_own(&uri))
         };
         message.elements(Name::Route).take_while(is_own).count()
     }
@@ -256,10 +251,7 @@ impl Server {
         };
         let preferred = entry.map_or(received.from.way, |entry| entry.outer.way);
         match address_of(uri) {
-            Some(address) => Some(Hop {
-                way: self.way_to(address, Some(preferred))?,
-                address,
-            }),
+            Some(address) => self.settings.ways.hop_to(address, Some(preferred)),
             None => entry.map(|entry| entry.outer),
         }
     }

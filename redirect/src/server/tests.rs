@@ -9,7 +9,8 @@ mod reset;
 
 use super::branch::reply_to;
 use super::count::Count;
-use super::{Hop, Mode, Output, Overflow, Server, Settings, Way, World};
+use super::ways::{Hop, Way, Ways};
+use super::{Mode, Output, Overflow, Server, Settings, World};
 use bytes::Bytes;
 use lb_common::{Address, Admission};
 use lb_proto::admission::Limits;
@@ -112,9 +113,8 @@ impl Scene {
                 cluster: CLUSTER,
                 node: node as u16,
                 keys: keys(),
-                listeners: vec![vip(), own(node)],
+                ways: Ways::new(vec![vip(), own(node)], own(node)),
                 server: server_of(node),
-                advertise: own(node),
                 mode: Mode::Relay,
                 overflow: Overflow::Redirect,
                 hold: PERIOD * 3,
