@@ -374,6 +374,8 @@ impl Server {
         let transaction = self.branches.transaction_of(via, call_id, cseq.number);
         let is_new = read.to.tag().is_none();
         let received = Received {
+            message,
+            read,
             from,
             call,
             transaction,
@@ -381,17 +383,15 @@ impl Server {
             is_new,
         };
         if self.cut_offs.has(transaction) {
-            return self.requested_cut_off(world.now, received, message, out);
+            return self.requested_cut_off(world.now, received, out);
         }
         if self.is_inside(&received) {
-            return self.forward_out(world.now, received, message, read, out);
+            return self.forward_out(world.now, received, out);
         }
         match message.method() {
-            Some(Method::Invite) if is_new => self.invite(world, received, message, read, out),
-            Some(Method::Ack | Method::Cancel) => {
-                self.after_invite(world.now, received, message, read, out)
-            }
-            _ => self.forward_in(world.now, received, message, read, None, out),
+            Some(Method::Invite) if is_new => self.invite(world, received, out),
+            Some(Method::Ack | Method::Cancel) => self.after_invite(world.now, received, out),
+            _ => self.forward_in(world.now, received, None, out),
         }
     }
 
@@ -400,25 +400,23 @@ impl Server {
     fn after_invite(
         &mut self,
         now: Duration,
-        received: Received,
-        message: &Message,
-        read: &Essentials<'_>,
+        received: Received<'_>,
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
         match self.fates.get(now, received.transaction) {
             Some(Fate::Answered { .. } | Fate::Relayed { .. }) => {
-                self.after_own_answer(received.from, message, out)
+                self.after_own_answer(received, out)
             }
             Some(Fate::Proxied { to, bytes }) => {
                 let (to, invite) = (*to, Message::from_datagram(bytes.clone()));
                 let uri = invite.as_ref().ok().and_then(Message::request_uri);
-                self.forward_to(now, received, message, read, uri, to, out)
+                self.forward_to(now, received, uri, to, out)
             }
             Some(Fate::Forwarded) => {
-                let uri = message.request_uri().and_then(target::restored);
-                self.forward_in(now, received, message, read, uri.as_deref(), out)
+                let uri = received.message.request_uri().and_then(target::restored);
+                self.forward_in(now, received, uri.as_deref(), out)
             }
-            None => self.forward_in(now, received, message, read, None, out),
+            None => self.forward_in(now, received, None, out),
         }
     }
 
@@ -426,10 +424,10 @@ impl Server {
     /// (§17.1.1.3: it goes hop by hop). A CANCEL comes too late (§9.2).
     fn after_own_answer(
         &mut self,
-        from: Hop,
-        message: &Message,
+        received: Received<'_>,
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
+        let Received { message, from, .. } = received;
         if message.method() == Some(Method::Ack) {
             self.counts.add(Count::AckAbsorbed);
             return Ok(());
@@ -460,7 +458,7 @@ impl Server {
     }
 
     /// Whether the request is of the SIP server's, or comes from the node that its call is proxied to.
-    fn is_inside(&self, received: &Received) -> bool {
+    fn is_inside(&self, received: &Received<'_>) -> bool {
         let Received { from, call, .. } = received;
         matches!(from.way, Way::Datagram(_))
             && (from.address == self.settings.server
@@ -474,7 +472,7 @@ impl Server {
     ///
     /// A call that is proxied to another node gets this node's own address: the other node has the VIP
     /// as well, and would take a route by the VIP for its own.
-    fn route_of(&self, received: Received) -> &str {
+    fn route_of(&self, received: Received<'_>) -> &str {
         let entry = self.calls.get(received.call);
         let is_proxied =
             entry.is_some_and(|entry| !entry.is_outgoing && entry.inner != self.settings.server);
@@ -495,7 +493,9 @@ impl Server {
 
 /// What every step wants to know of a request.
 #[derive(Clone, Copy, Debug)]
-struct Received {
+struct Received<'m> {
+    message: &'m Message,
+    read: &'m Essentials<'m>,
     from: Hop,
     call: Call,
     transaction: Transaction,

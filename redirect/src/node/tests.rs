@@ -26,6 +26,16 @@ fn node() -> Node {
 
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
+/// A controller's question about the node.
+fn query() -> Query {
+    Query {
+        cluster: 1,
+        node: 1,
+        key_id: keys().sending().id,
+        nonce: 9,
+    }
+}
+
 /// The next beacon that is due, probes left out.
 fn next_beacon(node: &mut Node, now: Duration) -> Option<Bytes> {
     loop {
@@ -75,14 +85,7 @@ fn beacons_follow_the_sip_server() {
 #[test]
 fn queries_are_answered_while_the_sip_server_is_there() {
     let mut node = node();
-    let sending = keys().sending();
-    let query = Query {
-        cluster: 1,
-        node: 1,
-        key_id: sending.id,
-        nonce: 9,
-    };
-    let bytes = query.write(sending.key);
+    let bytes = query().write(keys().sending().key);
     assert!(
         node.receive(Duration::ZERO, HERE, &bytes).is_none(),
         "nothing is known yet"
@@ -96,23 +99,16 @@ fn queries_are_answered_while_the_sip_server_is_there() {
 #[test]
 fn what_is_refused_is_counted_by_reason() {
     let mut node = node();
-    let sending = keys().sending();
-    let query = Query {
-        cluster: 1,
-        node: 1,
-        key_id: sending.id,
-        nonce: 9,
-    };
-    let forged = query.write(SipKey { k0: 1, k1: 2 });
+    let forged = query().write(SipKey { k0: 1, k1: 2 });
     for bytes in [
         &forged[..],
         &forged[..50],
         b"noise",
         &Query {
             key_id: 77,
-            ..query
+            ..query()
         }
-        .write(sending.key),
+        .write(keys().sending().key),
     ] {
         assert!(node.receive(Duration::ZERO, HERE, bytes).is_none());
     }

@@ -19,9 +19,7 @@ impl Server {
     pub(super) fn forward_in(
         &mut self,
         now: Duration,
-        received: Received,
-        message: &Message,
-        read: &Essentials<'_>,
+        received: Received<'_>,
         request_uri: Option<&[u8]>,
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
@@ -32,31 +30,25 @@ impl Server {
         }
         let to = self.settings.ways.hop_to(address, None);
         let to = to.ok_or(Count::NoAddress)?;
-        self.forward_to(now, received, message, read, request_uri, to, out)
+        self.forward_to(now, received, request_uri, to, out)
     }
 
     /// The same, when it is known where to.
-    #[expect(clippy::too_many_arguments, reason = "each is another thing")]
     pub(super) fn forward_to(
         &mut self,
         now: Duration,
-        received: Received,
-        message: &Message,
-        read: &Essentials<'_>,
+        received: Received<'_>,
         request_uri: Option<&[u8]>,
         to: Hop,
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
-        let observed = self.observe_request(now, received, message, read);
+        let observed = self.observe_request(now, received);
         if observed == Observed::Full {
             self.settle(now, out);
             return Err(Count::NoRecord);
         }
-        let output = self.pass_on(received, message, read, request_uri, to);
-        if output.is_ok() {
-            self.counts.add(Count::RequestIn);
-        }
-        let output = output?;
+        let output = self.pass_on(received, request_uri, to)?;
+        self.counts.add(Count::RequestIn);
         self.keep_invite(received, observed, &output);
         out.push(output);
         self.settle(now, out);
@@ -67,15 +59,13 @@ impl Server {
     pub(super) fn forward_out(
         &mut self,
         now: Duration,
-        received: Received,
-        message: &Message,
-        read: &Essentials<'_>,
+        received: Received<'_>,
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
-        let Some(to) = self.next_hop(received, message) else {
+        let Received { message, from, .. } = received;
+        let Some(to) = self.next_hop(received) else {
             self.counts.add(Count::Unresolved);
             if message.method() != Some(Method::Ack) {
-                let from = received.from;
                 let refused = self.reject(from, message, |tag| answer(message, 502, from, tag))?;
                 out.push(refused);
             }
@@ -86,20 +76,17 @@ impl Server {
                 self.counts.add(Count::Outgoing);
                 // It is the SIP server's own decision, but counts among the node's calls if it can.
                 let _ = self.gate.begin(now, received.call);
-                let entry = Entry::new(received.from.address, to, true);
+                let entry = Entry::new(from.address, to, true);
                 self.calls.begin(received.call, entry);
             }
-            let observed = self.observe_request(now, received, message, read);
+            let observed = self.observe_request(now, received);
             self.forget_if_over(now, received.call, out);
             observed
         } else {
-            self.observe_request(now, received, message, read)
+            self.observe_request(now, received)
         };
-        let output = self.pass_on(received, message, read, None, to);
-        if output.is_ok() {
-            self.counts.add(Count::RequestOut);
-        }
-        let output = output?;
+        let output = self.pass_on(received, None, to)?;
+        self.counts.add(Count::RequestOut);
         self.keep_invite(received, observed, &output);
         out.push(output);
         self.settle(now, out);
@@ -161,7 +148,7 @@ impl Server {
     }
 
     /// Keeps an INVITE that began a dialog and goes on now, so that it can be refused yet.
-    fn keep_invite(&mut self, received: Received, observed: Observed, output: &Output) {
+    fn keep_invite(&mut self, received: Received<'_>, observed: Observed, output: &Output) {
         let (Observed::Began(began), Output::Send { to, bytes }) = (observed, output) else {
             return;
         };
@@ -180,13 +167,16 @@ impl Server {
     /// Changes a request as a proxy does (§16.6), for the next hop.
     fn pass_on<'m>(
         &mut self,
-        received: Received,
-        message: &'m Message,
-        read: &Essentials<'m>,
+        received: Received<'m>,
         request_uri: Option<&[u8]>,
         to: Hop,
     ) -> Result<Output, Count> {
-        let from = received.from;
+        let Received {
+            message,
+            read,
+            from,
+            ..
+        } = received;
         let Self {
             branches,
             settings,
@@ -236,7 +226,8 @@ impl Server {
 
     /// Where a request of the SIP server's goes: to the first Route that is not ours, or to the
     /// Request-URI (§16.6 step 6). To a name goes what belongs to a call whose peer is known.
-    fn next_hop(&self, received: Received, message: &Message) -> Option<Hop> {
+    fn next_hop(&self, received: Received<'_>) -> Option<Hop> {
+        let message = received.message;
         let entry = self.calls.get(received.call);
         if let Some(entry) = entry
             && matches!(entry.outer.way, Way::Stream(_))
@@ -256,13 +247,8 @@ impl Server {
         }
     }
 
-    fn observe_request(
-        &mut self,
-        now: Duration,
-        received: Received,
-        message: &Message,
-        read: &Essentials<'_>,
-    ) -> Observed {
+    fn observe_request(&mut self, now: Duration, received: Received<'_>) -> Observed {
+        let Received { message, read, .. } = received;
         // These two say nothing to the record: a CANCEL's INVITE is answered, and that will.
         if message.method() == Some(Method::Cancel) {
             return Observed::Unknown;
