@@ -305,12 +305,12 @@ impl Daemon {
         let Some(witness) = &mut self.witness else {
             return;
         };
-        let now = self.clock.now();
+        let clock = &self.clock;
         let transmits = match &mut self.calls {
             Some(calls) => calls
                 .sip
-                .ask_for_calls(now, |calls| witness.turn(now, calls)),
-            None => witness.turn(now, &mut NoCalls),
+                .ask_for_calls(clock.now(), |calls| witness.turn(clock, calls)),
+            None => witness.turn(clock, &mut NoCalls),
         };
         for (to, bytes) in transmits {
             if let Err(error) = self.sockets.send(to, &bytes).await {
