@@ -19,6 +19,19 @@ const TERM: u64 = 2;
 /// From one machine to another.
 const ON_THE_WAY: Duration = Duration::from_millis(5);
 
+/// Calls that a node looks at in a turn, and the time between two turns.
+const PORTION: usize = 2_000;
+const APART: Duration = Duration::from_millis(1);
+/// What spreads the numbers of calls over all keys, and what undoes that: their product is 1.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+const GATHER: u64 = 0xf1de_83e1_9937_733d;
+const _: () = assert!(SPREAD.wrapping_mul(GATHER) == 1);
+
+/// Which of its node's calls it is.
+fn index_of(call: Call) -> u64 {
+    call.key().wrapping_mul(GATHER) & u64::from(u32::MAX)
+}
+
 /// A node with [`CALLS`] calls: the first hundredth are emergencies, every tenth rings.
 struct Node {
     node: u16,
@@ -27,7 +40,7 @@ struct Node {
 
 impl Node {
     fn key(&self, index: u64) -> CallKey {
-        let word = (u64::from(self.node) << 32 | index).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let word = (u64::from(self.node) << 32 | index).wrapping_mul(SPREAD);
         CallKey {
             call: Call::from_key(word),
             state: match index % 10 {
@@ -74,8 +87,12 @@ impl Node {
 }
 
 impl Calls for Node {
-    fn keys(&self) -> Vec<CallKey> {
-        (0..CALLS).map(|index| self.key(index)).collect()
+    fn keys(&self, after: Option<Call>, most: usize) -> (Vec<CallKey>, Option<Call>) {
+        let from = after.map_or(0, |call| index_of(call) + 1);
+        let to = CALLS.min(from + most as u64);
+        let keys: Vec<CallKey> = (from..to).map(|index| self.key(index)).collect();
+        let next = keys.last().map(|key| key.call).filter(|_| to < CALLS);
+        (keys, next)
     }
 
     fn page(&self, after: Option<Place>, limit: usize) -> (Vec<CallRecord<'_>>, Option<Place>) {
@@ -142,9 +159,14 @@ fn a_million_calls_within_thirty_seconds_and_a_gibibyte() {
                 Output::Request { node, message } => {
                     let (responder, calls) = nodes.get_mut(&node).expect("a node");
                     assert!(responder.message(1, &message, calls));
-                    while let Some(responder::Output::Send { message, .. }) = responder.poll() {
-                        count += 1;
-                        queue.insert((now + 2 * ON_THE_WAY, count), (node, message));
+                    let mut at = now + 2 * ON_THE_WAY;
+                    while responder.has_more() {
+                        responder.go_on(calls, PORTION);
+                        while let Some(responder::Output::Send { message, .. }) = responder.poll() {
+                            count += 1;
+                            queue.insert((at, count), (node, message));
+                        }
+                        at += APART;
                     }
                 }
                 Output::Pin { .. } => pins += 1,
@@ -194,7 +216,7 @@ fn a_million_calls_within_thirty_seconds_and_a_gibibyte() {
             standing: None,
         };
         let page = database.page(now, filter, None, usize::MAX);
-        let mut keys = truth.keys();
+        let (mut keys, _) = truth.keys(None, usize::MAX);
         keys.sort_unstable_by_key(|key| key.call);
         assert_eq!(page.calls.len(), keys.len());
         for (view, key) in page.calls.iter().zip(keys) {

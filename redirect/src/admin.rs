@@ -3,7 +3,7 @@
 //! `{"verb":"status"}` is answered with the report, `{"verb":"calls"}` with the calls,
 //! `{"verb":"drain","deadline_ms":600000}` and `{"verb":"undrain"}` with `{"done":true}`.
 
-use crate::daemon::Asker;
+use crate::daemon::question::Asker;
 use crate::overview::Overview;
 use crate::server::record::CallReport;
 use serde::{Deserialize, Serialize};

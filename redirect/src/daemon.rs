@@ -4,6 +4,8 @@
 //! admin socket's task and, if configured, the metrics'; both ask it through a short queue and wait
 //! for its answer, so nobody shares its state.
 
+pub(crate) mod question;
+
 use crate::admin;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -11,108 +13,39 @@ use crate::health::Verdict;
 use crate::node::{self, Node};
 use crate::numbers;
 use crate::overview::{Overview, Redirect};
-use crate::pressure::Pressure;
 use crate::prober::Prober;
+use crate::redirecting::Redirecting;
 use crate::report::{Report, SipServer, milliseconds};
-use crate::server::record::CallReport;
-use crate::server::{Server, Settings};
-use crate::sip::{Sip, Wish};
+use crate::sip::Wish;
 use crate::sockets::Sockets;
 use crate::witness::{NoCalls, Witnessing};
 use anyhow::Context;
 use lb_common::Address;
-use lb_common::beacon::Beacon;
 use lb_net::admin::Admin;
 use lb_net::interface::Interface;
 use lb_net::shutdown::Shutdown;
 use lb_net::{epoch, metrics, random, systemd};
-use lb_proto::admission;
 use lb_proto::keys::KeyRing;
-use lb_proto::status::map::AvailabilityMap;
 use lb_proto::status::sender::BeaconBytes;
-use lb_sip::dialog::liveness::Policy;
-use lb_sip::dialog::table::Cursor;
-use std::collections::BTreeMap;
+use question::{Asker, Question};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
-
-/// Questions that wait for the task. More askers than this wait to put theirs.
-const QUESTIONS: usize = 8;
-
-/// How often the node's own addresses are looked up: they come late at boot, and may change.
-const LOOK_AT_ADDRESSES: Duration = Duration::from_secs(1);
+use tokio::sync::mpsc;
 
 /// Calls in one answer, at most.
 const PAGE: usize = 500;
 
-/// A question to the daemon's task, with room for the answer.
-#[derive(Debug)]
-pub(crate) enum Question {
-    Overview(oneshot::Sender<Overview>),
-    /// The calls behind a place, and the place where they end.
-    Calls(Option<Cursor>, oneshot::Sender<Option<Calls>>),
-    /// New calls go elsewhere, and the rest is hung up after this time, if one is given.
-    Drain(Option<Duration>, oneshot::Sender<bool>),
-    Undrain(oneshot::Sender<bool>),
-}
-
-/// Some calls, and where the next ones begin.
-pub(crate) type Calls = (Vec<CallReport>, Option<Cursor>);
-
-/// Asks the daemon's task. Every question is `None` when the task has ended.
-#[derive(Clone, Debug)]
-pub(crate) struct Asker(mpsc::Sender<Question>);
-
-impl Asker {
-    /// Everything as of now.
-    pub(crate) async fn overview(&self) -> Option<Overview> {
-        self.ask(Question::Overview).await
-    }
-
-    /// All calls, page by page; `Some(None)` where there is no redirect server.
-    pub(crate) async fn calls(&self) -> Option<Option<Vec<CallReport>>> {
-        let (mut all, mut after) = (Vec::new(), None);
-        loop {
-            match self.ask(|answer| Question::Calls(after, answer)).await? {
-                None => return Some(None),
-                Some((page, next)) => {
-                    all.extend(page);
-                    after = next;
-                }
-            }
-            if after.is_none() {
-                return Some(Some(all));
-            }
-        }
-    }
-
-    /// Whether there is a redirect server to drain.
-    pub(crate) async fn drain(&self, deadline: Option<Duration>) -> Option<bool> {
-        self.ask(|answer| Question::Drain(deadline, answer)).await
-    }
-
-    /// Whether there is a redirect server.
-    pub(crate) async fn undrain(&self) -> Option<bool> {
-        self.ask(Question::Undrain).await
-    }
-
-    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Option<T> {
-        let (sender, answer) = oneshot::channel();
-        self.0.send(question(sender)).await.ok()?;
-        answer.await.ok()
-    }
-}
+/// How often the node's own addresses are looked up: they come late at boot, and may change.
+const LOOK_AT_ADDRESSES: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM or SIGINT. SIGHUP reads the key file again.
 pub(crate) async fn run(config: Config, keys: KeyRing) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals().context("cannot take over signals")?;
     let hangups = signal(SignalKind::hangup()).context("cannot take over SIGHUP")?;
-    let (asker, questions) = mpsc::channel(QUESTIONS);
-    let asker = Asker(asker);
+    let (asker, questions) = Asker::new();
     // First all that may fail for want of a resource, so that no epoch is spent on it.
     let admin = Admin::open(&config.admin.socket)?;
     let metrics_listener = match &config.metrics {
@@ -190,85 +123,6 @@ struct Daemon {
     calls: Option<Redirecting>,
     /// What it is to a pair of controllers, if there is one.
     witness: Option<Witnessing>,
-}
-
-/// The redirect server's part of the daemon.
-struct Redirecting {
-    sip: Sip,
-    pressure: Pressure,
-    listen: Vec<SocketAddr>,
-    advertise: SocketAddr,
-    /// Beacons taken of each node: the core is told of new ones.
-    heard: BTreeMap<u16, u64>,
-    wishes: Vec<Wish>,
-}
-
-impl Redirecting {
-    fn open(
-        config: &Config,
-        keys: KeyRing,
-        now: Duration,
-        seed: u64,
-    ) -> anyhow::Result<Option<Self>> {
-        let Some(advertise) = config.sip.redirect_address() else {
-            return Ok(None);
-        };
-        let settings = Settings {
-            cluster: config.cluster,
-            node: config.node,
-            keys,
-            listeners: config.sip.listen.clone(),
-            server: config.sip.server,
-            advertise,
-            mode: config.sip.mode,
-            overflow: config.sip.overflow,
-            hold: config.beacon.period * config.beacon.hold_periods,
-            has_reporter: !config.lb.status.is_empty(),
-            policy: Policy::DEFAULT,
-        };
-        let core = Server::new(settings, config.capacity.limits(), seed);
-        Ok(Some(Self {
-            sip: Sip::open(core, &config.sip.listen)?,
-            pressure: Pressure::new(now),
-            listen: config.sip.listen.clone(),
-            advertise,
-            heard: BTreeMap::new(),
-            wishes: Vec::new(),
-        }))
-    }
-
-    fn next_timeout(&self, now: Duration) -> Duration {
-        let due = self.pressure.due();
-        self.sip
-            .core
-            .next_timeout(now)
-            .map_or(due, |at| at.min(due))
-    }
-
-    /// A beacon may have come of a node.
-    fn hear(&mut self, now: Duration, map: &AvailabilityMap, bytes: &[u8]) {
-        let Ok(beacon) = Beacon::read(bytes, 0, u32::try_from(bytes.len()).unwrap_or(u32::MAX))
-        else {
-            return;
-        };
-        // What was not taken has not changed the stamp.
-        if let Some(stamp) = map.stamp(beacon.node)
-            && self.heard.insert(beacon.node, stamp) != Some(stamp)
-        {
-            self.sip.core.heard(now, beacon.node);
-        }
-    }
-}
-
-/// The verdict on the SIP server as the gate has it.
-fn probed(verdict: Verdict) -> admission::server::Server {
-    use admission::server::Server;
-    match verdict {
-        Verdict::Unknown => Server::Unknown,
-        Verdict::Alive => Server::Healthy,
-        Verdict::Overloaded { until } => Server::Unavailable { until },
-        Verdict::Dead => Server::Unhealthy,
-    }
 }
 
 impl Daemon {
@@ -360,7 +214,7 @@ impl Daemon {
                 },
                 () = ready(&mut self.calls) => {
                     if let Some(calls) = &mut self.calls {
-                        calls.sip.turn(&self.clock, self.node.map(), &mut calls.wishes);
+                        calls.sip.turn(&self.clock, self.node.map());
                     }
                 }
                 () = has_news(&mut self.witness) => {}
@@ -422,7 +276,7 @@ impl Daemon {
         }
         while let Some((call, _)) = self.node.poll_reported(self.clock.now()) {
             if let Some(calls) = &mut self.calls {
-                calls.sip.reported(call, &mut calls.wishes);
+                calls.sip.reported(call);
             }
         }
     }
@@ -431,19 +285,12 @@ impl Daemon {
     async fn advance_calls(&mut self) {
         let Some(calls) = &mut self.calls else { return };
         let now = self.clock.now();
-        calls
-            .sip
-            .core
-            .set_probed(now, probed(self.prober.verdict()));
-        calls.pressure.tell(now, calls.sip.core.gate());
-        calls.sip.pass(now, &mut calls.wishes);
-        let wishes = std::mem::take(&mut calls.wishes);
-        let status = calls.sip.core.status(now);
-        for wish in wishes {
+        let status = calls.advance(now, self.prober.verdict());
+        for wish in calls.sip.take_wishes() {
             match wish {
                 Wish::Report(call) => {
                     if self.node.report_away(now, call).is_err() {
-                        calls.sip.reported(call, &mut calls.wishes);
+                        calls.sip.reported(call);
                     }
                 }
                 Wish::Drained => tracing::info!("drained: the last call has gone"),
@@ -458,12 +305,12 @@ impl Daemon {
         let Some(witness) = &mut self.witness else {
             return;
         };
-        let now = self.clock.now();
+        let clock = &self.clock;
         let transmits = match &mut self.calls {
             Some(calls) => calls
                 .sip
-                .ask_for_calls(now, &mut calls.wishes, |calls| witness.turn(now, calls)),
-            None => witness.turn(now, &mut NoCalls),
+                .ask_for_calls(clock.now(), |calls| witness.turn(clock, calls)),
+            None => witness.turn(clock, &mut NoCalls),
         };
         for (to, bytes) in transmits {
             if let Err(error) = self.sockets.send(to, &bytes).await {
@@ -475,7 +322,11 @@ impl Daemon {
     /// The addresses that beacons name: where the redirect server has one of its own, that.
     fn addresses(&self) -> [Address; 2] {
         let [mut v4, mut v6] = self.sockets.addresses();
-        match self.calls.as_ref().map(|calls| calls.advertise.ip()) {
+        match self
+            .calls
+            .as_ref()
+            .map(|calls| calls.sip.core.ways().advertise().ip())
+        {
             Some(ip) if ip.is_ipv4() => v4 = ip.into(),
             Some(ip) => v6 = ip.into(),
             None => {}
@@ -498,7 +349,7 @@ impl Daemon {
             Question::Drain(deadline, answer) => {
                 if let Some(calls) = &mut self.calls {
                     tracing::info!(?deadline, "draining: new calls are offered elsewhere");
-                    calls.sip.drain(now, deadline, &mut calls.wishes);
+                    calls.sip.drain(now, deadline);
                 }
                 let _ = answer.send(self.calls.is_some());
             }
@@ -514,15 +365,10 @@ impl Daemon {
 
     fn overview(&mut self) -> Overview {
         let (report, now) = (self.report(), self.clock.now());
-        let redirect = self.calls.as_mut().map(|calls| {
-            let Redirecting {
-                sip,
-                listen,
-                advertise,
-                ..
-            } = calls;
-            Redirect::of(sip, listen, *advertise, now)
-        });
+        let redirect = self
+            .calls
+            .as_mut()
+            .map(|calls| Redirect::of(&mut calls.sip, now));
         let witness = self.witness.as_ref().map(|witness| witness.report(now));
         Overview {
             report,

@@ -28,6 +28,7 @@ mod options;
 mod overview;
 mod pressure;
 mod prober;
+mod redirecting;
 mod report;
 mod server;
 mod sip;

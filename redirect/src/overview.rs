@@ -94,20 +94,15 @@ pub(crate) struct Redirect {
 }
 
 impl Redirect {
-    pub(crate) fn of(
-        sip: &mut Sip,
-        listen: &[SocketAddr],
-        advertise: SocketAddr,
-        now: Duration,
-    ) -> Self {
+    pub(crate) fn of(sip: &mut Sip, now: Duration) -> Self {
         let facts = sip.core.gate().facts(now);
         let capacity = sip.core.gate().slots().capacity();
         let dialogs = sip.core.dialogs();
         let (draining, drained) = sip.core.draining();
         let words = |(name, count): (&str, u64)| (name.to_owned(), count);
         Self {
-            listen: listen.to_vec(),
-            advertise,
+            listen: sip.core.ways().listeners().to_vec(),
+            advertise: sip.core.ways().advertise(),
             draining,
             drained,
             early: dialogs.early,

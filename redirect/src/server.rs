@@ -18,7 +18,8 @@
 //! - [`record`]: the record of calls, its questions, draining.
 //! - [`call_state`]: what a load balancer that takes over is told of it. [`reset`]: all calls are ended,
 //!   or forgotten; [`cut_off`]: those that ring.
-//! - [`target`]: the Request-URI of a call that is offered on. [`branch`]: our Via.
+//! - [`target`]: the Request-URI of a call that is offered on. [`branch`]: our Via. [`ways`]: own
+//!   addresses.
 //!
 //! There is no socket and no clock in it. Time and the availability map are passed in; what is to be
 //! sent comes out as [`Output`], in order. Deliberately absent: DNS (a name that the SIP server wants
@@ -41,6 +42,7 @@ pub(crate) mod reset;
 pub(crate) mod target;
 #[cfg(test)]
 mod tests;
+pub(crate) mod ways;
 
 use asking::Asking;
 use branch::{Branches, Transaction};
@@ -61,37 +63,20 @@ use lb_proto::status::sender;
 use lb_sip::build::ResponseBuilder;
 use lb_sip::dialog::liveness::Policy;
 use lb_sip::dialog::table::{self, DialogTable};
-use lb_sip::headers::Via;
-use lb_sip::{Essentials, Message, Method, SipUri, Verdict, examine};
+use lb_sip::{Essentials, Message, Method, Verdict, examine};
 use record::Drain;
 use reset::Reset;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
+use ways::{Hop, Way, Ways};
 
 /// Dialogs in the record for each call that the node can take: forks, calls of the SIP server's own,
 /// and those that are over and remembered for 32 s.
 const DIALOGS_PER_CALL: usize = 4;
 /// Dialogs in the record at least, since calls that are over fast fill it whatever the capacity is.
 const FEWEST_DIALOGS: usize = 65_536;
-
-/// How a message comes or goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Way {
-    /// UDP, at the listener of this number.
-    Datagram(u8),
-    /// TCP, in the stream of this number, which is never used again.
-    Stream(u32),
-}
-
-/// Where a message comes from or goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Hop {
-    pub way: Way,
-    /// The other end.
-    pub address: SocketAddr,
-}
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,12 +117,9 @@ pub(crate) struct Settings {
     pub cluster: u32,
     pub node: u16,
     pub keys: KeyRing,
-    /// Own addresses, by the number of the listener. Not empty.
-    pub listeners: Vec<SocketAddr>,
+    pub ways: Ways,
     /// The SIP server. There is a listener of its family.
     pub server: SocketAddr,
-    /// The address of this node's own, for other nodes and for those that are redirected here.
-    pub advertise: SocketAddr,
     pub mode: Mode,
     pub overflow: Overflow,
     /// The hold time of the status plane.
@@ -181,10 +163,6 @@ pub(crate) struct Server {
     refusals: BTreeMap<Refusal, u64>,
     /// Makes tags and branches of own requests.
     fresh: (SipKey, u64),
-    /// Own Record-Route, by the number of the listener; the last is for streams.
-    routes: Vec<String>,
-    /// What our Via begins with, likewise.
-    vias: Vec<String>,
     /// Empty between calls.
     events: Vec<table::Event>,
     via: String,
@@ -194,20 +172,6 @@ impl Server {
     /// A redirect server whose SIP server is not known to be there.
     pub(crate) fn new(settings: Settings, limits: Limits, seed: u64) -> Self {
         let secret = settings.keys.call_secret();
-        let own = |listener: &SocketAddr| {
-            if listener.ip().is_unspecified() {
-                settings.advertise
-            } else {
-                *listener
-            }
-        };
-        let addresses: Vec<SocketAddr> = settings.listeners.iter().map(own).collect();
-        let route = |address| format!("<sip:{};lr>", lb_sip::build::HostPort(address));
-        let vias = addresses.iter().map(|own| Branches::via("UDP", *own));
-        let vias = vias.chain([Branches::via("TCP", settings.advertise)]);
-        let vias = vias.collect();
-        let addresses = addresses.into_iter().chain([settings.advertise]);
-        let routes = addresses.map(route).collect();
         let capacity = (limits.calls as usize).saturating_mul(DIALOGS_PER_CALL);
         let key = |word: u64| siphash13(secret, &(seed ^ word).to_le_bytes());
         Self {
@@ -233,8 +197,6 @@ impl Server {
                 },
                 0,
             ),
-            routes,
-            vias,
             events: Vec::new(),
             via: String::with_capacity(128),
             secret,
@@ -298,6 +260,11 @@ impl Server {
         if let Err(reason) = done {
             self.counts.add(reason);
         }
+    }
+
+    /// The node's own addresses.
+    pub(crate) fn ways(&self) -> &Ways {
+        &self.settings.ways
     }
 
     /// Other keys for tickets. Branches stay under the secret that they began with.
@@ -407,24 +374,24 @@ impl Server {
         let transaction = self.branches.transaction_of(via, call_id, cseq.number);
         let is_new = read.to.tag().is_none();
         let received = Received {
+            message,
+            read,
             from,
             call,
             transaction,
-            reply: answer_to(via, from),
+            reply: from.answered_at(via),
             is_new,
         };
         if self.cut_offs.has(transaction) {
-            return self.requested_cut_off(world.now, received, message, out);
+            return self.requested_cut_off(world.now, received, out);
         }
         if self.is_inside(&received) {
-            return self.forward_out(world.now, received, message, read, out);
+            return self.forward_out(world.now, received, out);
         }
         match message.method() {
-            Some(Method::Invite) if is_new => self.invite(world, received, message, read, out),
-            Some(Method::Ack | Method::Cancel) => {
-                self.after_invite(world.now, received, message, read, out)
-            }
-            _ => self.forward_in(world.now, received, message, read, None, out),
+            Some(Method::Invite) if is_new => self.invite(world, received, out),
+            Some(Method::Ack | Method::Cancel) => self.after_invite(world.now, received, out),
+            _ => self.forward_in(world.now, received, None, out),
         }
     }
 
@@ -433,25 +400,23 @@ impl Server {
     fn after_invite(
         &mut self,
         now: Duration,
-        received: Received,
-        message: &Message,
-        read: &Essentials<'_>,
+        received: Received<'_>,
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
         match self.fates.get(now, received.transaction) {
             Some(Fate::Answered { .. } | Fate::Relayed { .. }) => {
-                self.after_own_answer(received.from, message, out)
+                self.after_own_answer(received, out)
             }
             Some(Fate::Proxied { to, bytes }) => {
                 let (to, invite) = (*to, Message::from_datagram(bytes.clone()));
                 let uri = invite.as_ref().ok().and_then(Message::request_uri);
-                self.forward_to(now, received, message, read, uri, to, out)
+                self.forward_to(now, received, uri, to, out)
             }
             Some(Fate::Forwarded) => {
-                let uri = message.request_uri().and_then(target::restored);
-                self.forward_in(now, received, message, read, uri.as_deref(), out)
+                let uri = received.message.request_uri().and_then(target::restored);
+                self.forward_in(now, received, uri.as_deref(), out)
             }
-            None => self.forward_in(now, received, message, read, None, out),
+            None => self.forward_in(now, received, None, out),
         }
     }
 
@@ -459,10 +424,10 @@ impl Server {
     /// (§17.1.1.3: it goes hop by hop). A CANCEL comes too late (§9.2).
     fn after_own_answer(
         &mut self,
-        from: Hop,
-        message: &Message,
+        received: Received<'_>,
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
+        let Received { message, from, .. } = received;
         if message.method() == Some(Method::Ack) {
             self.counts.add(Count::AckAbsorbed);
             return Ok(());
@@ -485,7 +450,7 @@ impl Server {
         // A message without the headers that a tag is made of gets one all the same.
         let tag = transaction.map_or_else(|| "pm".to_owned(), Transaction::tag);
         let to = match via {
-            Some(via) => answer_to(&via, from),
+            Some(via) => from.answered_at(&via),
             None => from,
         };
         let bytes = build(&tag).ok_or(Count::Invalid)?;
@@ -493,7 +458,7 @@ impl Server {
     }
 
     /// Whether the request is of the SIP server's, or comes from the node that its call is proxied to.
-    fn is_inside(&self, received: &Received) -> bool {
+    fn is_inside(&self, received: &Received<'_>) -> bool {
         let Received { from, call, .. } = received;
         matches!(from.way, Way::Datagram(_))
             && (from.address == self.settings.server
@@ -503,62 +468,19 @@ impl Server {
                     .is_some_and(|entry| entry.inner == from.address))
     }
 
-    /// Whether a URI is one of this node's addresses.
-    fn is_own(&self, uri: &SipUri<'_>) -> bool {
-        let Some(ip) = uri.host.address() else {
-            return false;
-        };
-        let address = SocketAddr::new(ip, uri.port_or_default());
-        address == self.settings.advertise || self.settings.listeners.contains(&address)
-    }
-
-    /// The way to an address: the listener that is preferred if it is of the right family, or this
-    /// node's own, or the first that fits.
-    ///
-    /// Other nodes must not be sent to from the VIP: it is their own address, too, and a host drops what
-    /// claims to come from itself.
-    fn way_to(&self, address: SocketAddr, preferred: Option<Way>) -> Option<Way> {
-        let listeners = &self.settings.listeners;
-        let fits = |listener: &SocketAddr| listener.is_ipv4() == address.is_ipv4();
-        if let Some(Way::Datagram(number)) = preferred
-            && listeners.get(usize::from(number)).is_some_and(fits)
-        {
-            return preferred;
-        }
-        let own = |listener: &SocketAddr| *listener == self.settings.advertise && fits(listener);
-        let number = listeners.iter().position(own);
-        let number = number.or_else(|| listeners.iter().position(fits))?;
-        Some(Way::Datagram(u8::try_from(number).ok()?))
-    }
-
-    /// The address that our Via and Record-Route name for what leaves by a way.
-    fn own_address(&self, way: Way) -> SocketAddr {
-        let listener = match way {
-            Way::Datagram(number) => self.settings.listeners.get(usize::from(number)).copied(),
-            Way::Stream(_) => None,
-        };
-        let listener = listener.filter(|listener| !listener.ip().is_unspecified());
-        listener.unwrap_or(self.settings.advertise)
-    }
-
     /// Our Record-Route for a request: by where it came, so that the rest of the call comes there too.
     ///
     /// A call that is proxied to another node gets this node's own address: the other node has the VIP
     /// as well, and would take a route by the VIP for its own.
-    fn route_of(&self, received: Received) -> &str {
+    fn route_of(&self, received: Received<'_>) -> &str {
         let entry = self.calls.get(received.call);
         let is_proxied =
             entry.is_some_and(|entry| !entry.is_outgoing && entry.inner != self.settings.server);
         if is_proxied {
-            self.routes.last().map_or("", String::as_str)
+            self.settings.ways.own_route()
         } else {
-            self.own_route(received.from.way)
+            self.settings.ways.route(received.from.way)
         }
-    }
-
-    /// Our Record-Route for a request that came by a way.
-    fn own_route(&self, way: Way) -> &str {
-        for_way(&self.routes, way)
     }
 
     /// A number that nobody can guess and that was not used before.
@@ -569,18 +491,11 @@ impl Server {
     }
 }
 
-/// One of the texts for each listener, of which the last is for streams.
-fn for_way(texts: &[String], way: Way) -> &str {
-    let text = match way {
-        Way::Datagram(number) => texts.get(usize::from(number)),
-        Way::Stream(_) => None,
-    };
-    text.or(texts.last()).map_or("", String::as_str)
-}
-
 /// What every step wants to know of a request.
 #[derive(Clone, Copy, Debug)]
-struct Received {
+struct Received<'m> {
+    message: &'m Message,
+    read: &'m Essentials<'m>,
     from: Hop,
     call: Call,
     transaction: Transaction,
@@ -588,17 +503,6 @@ struct Received {
     reply: Hop,
     /// It has no To tag.
     is_new: bool,
-}
-
-/// Where the answer to a request goes that came just now (RFC 3261 §18.2.2, RFC 3581 §4).
-fn answer_to(via: &Via<'_>, from: Hop) -> Hop {
-    match from.way {
-        Way::Datagram(_) if !via.params.has("rport") => Hop {
-            address: SocketAddr::new(from.address.ip(), via.port.unwrap_or(5060)),
-            ..from
-        },
-        Way::Datagram(_) | Way::Stream(_) => from,
-    }
 }
 
 /// A plain answer.

@@ -8,7 +8,8 @@
 
 use crate::clock::Clock;
 use crate::server::call_state::CallsAt;
-use crate::server::{Hop, Output, Server, Way, World};
+use crate::server::ways::{Hop, Way};
+use crate::server::{Output, Server, World};
 use crate::streams::Streams;
 use anyhow::Context;
 use bytes::Bytes;
@@ -72,15 +73,17 @@ pub(crate) struct Sip {
     news: (mpsc::Sender<News>, mpsc::Receiver<News>),
     arrived: Option<News>,
     buffer: Vec<u8>,
+    /// Empty between calls.
     outputs: Vec<Output>,
+    wishes: Vec<Wish>,
     pub(crate) not_sent: u64,
 }
 
 impl Sip {
-    /// Opens a socket for UDP and one for TCP at each address.
-    pub(crate) fn open(core: Server, addresses: &[SocketAddr]) -> anyhow::Result<Self> {
+    /// Opens a socket for UDP and one for TCP at each address where the core listens.
+    pub(crate) fn open(core: Server) -> anyhow::Result<Self> {
         let (mut datagrams, mut listeners) = (Vec::new(), Vec::new());
-        for address in addresses {
+        for address in core.ways().listeners() {
             let why = || {
                 format!(
                     "cannot listen at {address}; does this host have the address, on lo perhaps?"
@@ -98,6 +101,7 @@ impl Sip {
             arrived: None,
             buffer: vec![0; MAX_DATAGRAM],
             outputs: Vec::new(),
+            wishes: Vec::new(),
             not_sent: 0,
         })
     }
@@ -148,7 +152,7 @@ impl Sip {
     }
 
     /// Takes in what is there, a batch of each socket at most, and lets time pass.
-    pub(crate) fn turn(&mut self, clock: &Clock, map: &AvailabilityMap, wishes: &mut Vec<Wish>) {
+    pub(crate) fn turn(&mut self, clock: &Clock, map: &AvailabilityMap) {
         let world = World {
             now: clock.now(),
             wall: time_of_day(),
@@ -168,7 +172,7 @@ impl Sip {
                 let way = Way::Datagram(number as u8);
                 self.core
                     .receive_datagram(world, Hop { way, address }, bytes, &mut self.outputs);
-                self.carry_out(wishes);
+                self.carry_out();
             }
         }
         for _ in 0..BATCH {
@@ -186,54 +190,53 @@ impl Sip {
                         address: peer,
                     };
                     self.core.receive(world, hop, &message, &mut self.outputs);
-                    self.carry_out(wishes);
+                    self.carry_out();
                 }
                 News::Closed { stream } => {
                     self.streams.close(stream);
                 }
             }
         }
-        self.pass(clock.now(), wishes);
+        self.pass(clock.now());
     }
 
     /// Lets time pass.
-    pub(crate) fn pass(&mut self, now: Duration, wishes: &mut Vec<Wish>) {
+    pub(crate) fn pass(&mut self, now: Duration) {
         if self.core.next_timeout(now).is_some_and(|at| at <= now) {
             self.core.on_timeout(now, &mut self.outputs);
-            self.carry_out(wishes);
+            self.carry_out();
         }
     }
 
     /// The load balancers know of a call.
-    pub(crate) fn reported(&mut self, call: Call, wishes: &mut Vec<Wish>) {
+    pub(crate) fn reported(&mut self, call: Call) {
         self.core.reported(call, &mut self.outputs);
-        self.carry_out(wishes);
+        self.carry_out();
     }
 
     /// Empties the node.
-    pub(crate) fn drain(
-        &mut self,
-        now: Duration,
-        deadline: Option<Duration>,
-        wishes: &mut Vec<Wish>,
-    ) {
+    pub(crate) fn drain(&mut self, now: Duration, deadline: Option<Duration>) {
         self.core.drain(now, deadline, &mut self.outputs);
-        self.carry_out(wishes);
+        self.carry_out();
     }
 
     /// Lets a controller ask for the calls, or reset them.
     pub(crate) fn ask_for_calls<T>(
         &mut self,
         now: Duration,
-        wishes: &mut Vec<Wish>,
         ask: impl FnOnce(&mut CallsAt<'_>) -> T,
     ) -> T {
         let answer = ask(&mut self.core.calls_at(now, &mut self.outputs));
-        self.carry_out(wishes);
+        self.carry_out();
         answer
     }
 
-    fn carry_out(&mut self, wishes: &mut Vec<Wish>) {
+    /// What the core wishes since this was asked last.
+    pub(crate) fn take_wishes(&mut self) -> Vec<Wish> {
+        std::mem::take(&mut self.wishes)
+    }
+
+    fn carry_out(&mut self) {
         for output in self.outputs.drain(..) {
             match output {
                 Output::Send { to, bytes } => {
@@ -246,8 +249,8 @@ impl Sip {
                     };
                     self.not_sent += u64::from(!is_sent);
                 }
-                Output::Report(call) => wishes.push(Wish::Report(call)),
-                Output::Drained => wishes.push(Wish::Drained),
+                Output::Report(call) => self.wishes.push(Wish::Report(call)),
+                Output::Drained => self.wishes.push(Wish::Drained),
             }
         }
     }

@@ -3,6 +3,7 @@
 //! Drives the machines of [`lb_proto::failover`] and [`lb_proto::call_state`] that are the node's. A lease
 //! is on the disk before it is granted, in a thread of its own, so that no call waits for a disk.
 
+use crate::clock::Clock;
 use crate::config::{Config, Controller};
 use crate::overview::WitnessReport;
 use crate::report::milliseconds;
@@ -36,6 +37,12 @@ const WAITING: usize = 64;
 const ENOUGH: usize = 1 << 20;
 /// When it is looked whether they have gone.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// Calls that are looked at in one turn to answer a controller, while SIP waits. Measured: 0.4 to 1.2 ms,
+/// for keys as for records.
+const PORTION: usize = 2_000;
+/// From one such turn to the next, at least: what has come by SIP meanwhile has its turn before. A node of
+/// 100,000 calls tells their keys in about a tenth of a second.
+const APART: Duration = Duration::from_millis(1);
 
 /// A datagram to send, and where to.
 pub(crate) type Transmit = (SocketAddr, wire::Bytes);
@@ -80,8 +87,8 @@ pub(crate) struct Witnessing {
     keeping: JoinSet<(Term, io::Result<()>)>,
     next_grant: Option<Grant>,
     arrived: Option<Arrival>,
-    /// When to look again whether a link takes more.
-    look_at: Option<Duration>,
+    /// When an answer may go on.
+    goes_on: Option<Duration>,
     state: PathBuf,
 }
 
@@ -140,7 +147,7 @@ impl Witnessing {
             keeping: JoinSet::new(),
             next_grant: None,
             arrived: None,
-            look_at: None,
+            goes_on: None,
             state,
         }))
     }
@@ -189,12 +196,13 @@ impl Witnessing {
 
     /// When something is due next, at the latest.
     pub(crate) fn next_timeout(&self, now: Duration) -> Option<Duration> {
-        let timeouts = [self.machine.next_timeout(now), self.look_at];
+        let timeouts = [self.machine.next_timeout(now), self.goes_on];
         timeouts.into_iter().flatten().min()
     }
 
     /// Takes in what has come, lets time pass, and does what follows. The datagrams to send.
-    pub(crate) fn turn(&mut self, now: Duration, calls: &mut impl Calls) -> Vec<Transmit> {
+    pub(crate) fn turn(&mut self, clock: &Clock, calls: &mut impl Calls) -> Vec<Transmit> {
+        let now = clock.now();
         if let Some(arrival) = self.arrived.take() {
             self.take(now, arrival, calls);
         }
@@ -215,7 +223,7 @@ impl Witnessing {
                 Output::Event(event) => self.follow(event),
             }
         }
-        self.answer(now);
+        self.answer(clock, calls);
         transmits
     }
 
@@ -392,16 +400,22 @@ impl Witnessing {
         }
     }
 
-    /// Sends answers, as far as the links take them now.
-    fn answer(&mut self, now: Duration) {
-        self.look_at = None;
+    /// Sends answers, as far as the links take them now and a portion more at most.
+    fn answer(&mut self, clock: &Clock, calls: &impl Calls) {
+        if self.goes_on.is_none_or(|at| at <= clock.now()) {
+            self.goes_on = None;
+            if self.responder.has_more() {
+                self.responder.go_on(calls, PORTION);
+                self.goes_on = Some(clock.now() + APART);
+            }
+        }
         loop {
             if self
                 .links
                 .values()
                 .any(|open| open.sender.queued() > ENOUGH)
             {
-                self.look_at = Some(now + LOOK_AGAIN);
+                self.goes_on = Some(clock.now() + LOOK_AGAIN);
                 return;
             }
             match self.responder.poll() {
@@ -471,8 +485,8 @@ fn parse_grant(line: &str) -> Option<Grant> {
 pub(crate) struct NoCalls;
 
 impl Calls for NoCalls {
-    fn keys(&self) -> Vec<CallKey> {
-        Vec::new()
+    fn keys(&self, _after: Option<Call>, _most: usize) -> (Vec<CallKey>, Option<Call>) {
+        (Vec::new(), None)
     }
 
     fn page(&self, _after: Option<Place>, _limit: usize) -> (Vec<CallRecord<'_>>, Option<Place>) {

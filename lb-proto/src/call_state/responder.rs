@@ -5,25 +5,37 @@
 //! node accepts a higher term, or misses its main, the connection to the controller of before is to be
 //! closed, and what waits to be sent to it is dropped.
 //!
-//! The calls are somebody else's, who is asked through [`Calls`]. What is to be sent waits here and is
-//! taken one message after the other, as fast as the link takes it: never more than one answer, since a
-//! controller has one request outstanding. One that asks again before it has all of an answer wants
-//! that answer no more.
+//! The calls are somebody else's, who is asked through [`Calls`]. An answer is made in portions, one each
+//! time that [`Responder::go_on`] is called, because who has the calls has other work that cannot wait.
+//! What is to be sent waits here and is taken one message after the other, as fast as the link takes it:
+//! never more than one portion of one answer, since a controller has one request outstanding. One that
+//! asks again before it has all of an answer wants that answer no more.
+//!
+//! Calls begin and end between portions. Each portion goes on behind a place in an order that they do not
+//! change, so that a call that lives from the first portion to the last is in the answer: what a
+//! controller misses in a whole answer, it takes for ended.
+
+mod telling;
 
 use super::record::CallRecord;
-use super::wire::{self, Filter, Message, Party, Request};
+use super::wire::{self, Filter, Message, Party};
 use super::{CallKey, Designated, Place};
 use crate::call::Call;
 use std::collections::VecDeque;
+use telling::{Rest, Telling};
 
 /// Records in one answer, at most, whatever the controller asks for.
 pub const MOST_RECORDS: usize = 4_096;
 
 /// Who has the calls.
 pub trait Calls {
-    /// All calls, in any order: of each that came here from a load balancer or from the node's own SIP
-    /// server, and not of those that came by way of another node, which has them as well.
-    fn keys(&self) -> Vec<CallKey>;
+    /// Some of the calls behind one, in an order in which each keeps its place for as long as it lives;
+    /// and the call behind which the next ones are, if there are any. It need not be there any more when
+    /// they are asked for. Looks at `most` calls at most.
+    ///
+    /// Those are told that came here from a load balancer or from the node's own SIP server, and not those
+    /// that came by way of another node, which has them as well.
+    fn keys(&self, after: Option<Call>, most: usize) -> (Vec<CallKey>, Option<Call>);
 
     /// Some of their records, the most urgent and then the oldest first, behind a place; and the place
     /// behind which the next page begins, if there is one.
@@ -91,6 +103,8 @@ pub struct Responder {
     holder: Option<Holder>,
     /// The term whose reset was begun.
     reset: Option<u64>,
+    /// The answer that is under way, to the holder.
+    telling: Option<Telling>,
     waiting: VecDeque<Output>,
     counts: Counts,
 }
@@ -104,6 +118,7 @@ impl Responder {
             term: 0,
             holder: None,
             reset: None,
+            telling: None,
             waiting: VecDeque::new(),
             counts: Counts::default(),
         }
@@ -147,6 +162,25 @@ impl Responder {
         self.counts
     }
 
+    /// Whether [`Responder::go_on`] has something to do, now or when more has been taken.
+    pub fn has_more(&self) -> bool {
+        self.telling.is_some()
+    }
+
+    /// Makes the next portion of an answer, if all before it has been taken: looks at `most` calls at
+    /// most, one at least.
+    pub fn go_on(&mut self, calls: &impl Calls, most: usize) {
+        if !self.waiting.is_empty() {
+            return;
+        }
+        if let Some(mut telling) = self.telling.take() {
+            let controller = telling.controller;
+            let portion = telling.go_on(calls, most.max(1));
+            self.telling = portion.is_open.then_some(telling);
+            self.send(controller, portion.messages);
+        }
+    }
+
     /// What is to be done next.
     pub fn poll(&mut self) -> Option<Output> {
         self.waiting.pop_front()
@@ -186,8 +220,36 @@ impl Responder {
             return true;
         }
         self.counts.answered += 1;
-        let answer = self.work(request, term, &message, calls);
-        self.answer(controller, answer);
+        let rest = match message {
+            Message::Keys { .. } => Rest::Keys(None),
+            Message::Records {
+                filter: Filter::All { after, limit },
+                ..
+            } => {
+                let limit = usize::from(limit).clamp(1, MOST_RECORDS);
+                Rest::Page(after, limit)
+            }
+            Message::Records {
+                filter: Filter::Some(named),
+                ..
+            } => Rest::Named(named.iter().take(MOST_RECORDS).collect()),
+            Message::Reset { designated, .. } => {
+                if self.reset != Some(term) {
+                    self.reset = Some(term);
+                    calls.reset(designated);
+                }
+                let left = u32::try_from(calls.left()).unwrap_or(u32::MAX);
+                self.answer(controller, [wire::reset_part(request, left)]);
+                return true;
+            }
+            Message::Hello { .. }
+            | Message::KeysPart { .. }
+            | Message::RecordsPart { .. }
+            | Message::ResetPart { .. }
+            | Message::Refused { .. } => return true,
+        };
+        self.forget(controller);
+        self.telling = Some(Telling::new(controller, request, rest));
         true
     }
 
@@ -207,49 +269,13 @@ impl Responder {
         false
     }
 
-    fn work(
-        &mut self,
-        request: Request,
-        term: u64,
-        message: &Message<'_>,
-        calls: &mut impl Calls,
-    ) -> Vec<Vec<u8>> {
-        match message {
-            Message::Keys { .. } => wire::keys_parts(request, &calls.keys()),
-            Message::Records {
-                filter: Filter::All { after, limit },
-                ..
-            } => {
-                let limit = usize::from(*limit).clamp(1, MOST_RECORDS);
-                let (records, next) = calls.page(*after, limit);
-                wire::records_parts(request, &records, next)
-            }
-            Message::Records {
-                filter: Filter::Some(named),
-                ..
-            } => {
-                let named: Vec<Call> = named.iter().take(MOST_RECORDS).collect();
-                wire::records_parts(request, &calls.records_of(&named), None)
-            }
-            Message::Reset { designated, .. } => {
-                if self.reset != Some(term) {
-                    self.reset = Some(term);
-                    calls.reset(*designated);
-                }
-                let left = u32::try_from(calls.left()).unwrap_or(u32::MAX);
-                vec![wire::reset_part(request, left)]
-            }
-            Message::Hello { .. }
-            | Message::KeysPart { .. }
-            | Message::RecordsPart { .. }
-            | Message::ResetPart { .. }
-            | Message::Refused { .. } => Vec::new(),
-        }
-    }
-
     /// Puts an answer in the place of one that was not taken yet.
     fn answer(&mut self, controller: u16, messages: impl IntoIterator<Item = Vec<u8>>) {
         self.forget(controller);
+        self.send(controller, messages);
+    }
+
+    fn send(&mut self, controller: u16, messages: impl IntoIterator<Item = Vec<u8>>) {
         let sends = messages.into_iter().map(|message| Output::Send {
             controller,
             message,
@@ -262,8 +288,10 @@ impl Responder {
         self.waiting.push_back(Output::Close { controller });
     }
 
-    /// Drops what waits for a controller.
+    /// Drops what waits for a controller, and what it was still to be told.
     fn forget(&mut self, controller: u16) {
+        self.telling
+            .take_if(|telling| telling.controller == controller);
         self.waiting.retain(|output| match output {
             Output::Send { controller: to, .. } => *to != controller,
             Output::Close { .. } => true,

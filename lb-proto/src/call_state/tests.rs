@@ -1,6 +1,7 @@
 //! A controller, its nodes and the links between them, in simulated time.
 
 mod messages;
+mod portions;
 mod rebuild;
 mod rules;
 mod scene;

@@ -27,8 +27,10 @@ use super::record::CallRecord;
 use super::{CallKey, Designated, Place, Priority, State};
 use crate::call::Call;
 
+pub(super) use write::MOST_PARTS;
 pub use write::{
-    hello, keys, keys_parts, records_of, records_page, records_parts, refused, reset, reset_part,
+    Ending, hello, keys, keys_parts, records_of, records_page, records_parts, refused, reset,
+    reset_part,
 };
 
 /// Bytes of a message, at most.

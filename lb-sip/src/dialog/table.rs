@@ -1,16 +1,21 @@
 //! All dialogs that pass: found by Call-ID and tags, bounded, in order of priority, with one deadline.
 
+mod observe;
+mod page;
+
 use super::liveness::Policy;
-use super::record::{Dialog, InDialog, Signal};
-use super::{MessageFacts, Method, Priority, Side, State};
+use super::record::life::Signal;
+use super::record::{Dialog, InDialog};
+use super::{Side, State};
+use crate::transaction::Status;
 use crate::transaction::deadlines::Deadlines;
-use crate::transaction::{Class, Status};
 use bytes::Bytes;
-use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::ops::Bound;
 use std::time::Duration;
+
+pub use observe::Observed;
+pub use page::{Cursor, Page};
 
 /// Dialogs with one Call-ID, at most: forks, and attempts that were challenged. Chosen; a look-up
 /// walks through them.
@@ -42,24 +47,6 @@ impl Hasher for Numbers {
     fn finish(&self) -> u64 {
         self.0
     }
-}
-
-/// What a message is to the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Observed {
-    /// It began a dialog.
-    Began(DialogId),
-    /// It began one more dialog of an INVITE that began another.
-    Forked(DialogId),
-    /// It belongs to a dialog.
-    Known(DialogId),
-    /// It is a request of a dialog, but older than the last: a user agent answers 500 (§12.2.2).
-    OutOfOrder(DialogId),
-    /// It belongs to no dialog that is known.
-    Unknown,
-    /// It would begin a dialog, and there is no room: the table is full, or its Call-ID has
-    /// [`MOST_PER_CALL_ID`]. Ended dialogs give way; others never do.
-    Full,
 }
 
 /// What the table tells its owner.
@@ -106,48 +93,6 @@ impl Counts {
             State::Ended => &mut self.ended,
         }
     }
-}
-
-/// A place in the order of pages: most urgent first, then oldest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Cursor {
-    priority: Reverse<Priority>,
-    started: Duration,
-    id: DialogId,
-}
-
-impl Cursor {
-    /// As numbers, for those who keep it elsewhere: of two places, the later has the greater ones.
-    pub fn to_words(self) -> [u64; 3] {
-        let urgency = Priority::Emergency as u64 - self.priority.0 as u64;
-        let started = u64::try_from(self.started.as_nanos()).unwrap_or(u64::MAX);
-        [urgency, started, self.id.0]
-    }
-
-    /// The place of these numbers, if they are of one.
-    pub fn from_words([urgency, started, id]: [u64; 3]) -> Option<Self> {
-        let priority = match urgency {
-            0 => Priority::Emergency,
-            1 => Priority::Urgent,
-            2 => Priority::Normal,
-            3 => Priority::NonUrgent,
-            _ => return None,
-        };
-        Some(Self {
-            priority: Reverse(priority),
-            started: Duration::from_nanos(started),
-            id: DialogId(id),
-        })
-    }
-}
-
-/// Some dialogs in order.
-#[derive(Debug)]
-pub struct Page<'a> {
-    /// The dialogs.
-    pub dialogs: Vec<(DialogId, &'a Dialog)>,
-    /// Where the next page begins; `None` after the last.
-    pub next: Option<Cursor>,
 }
 
 /// Why a dialog was not hung up.
@@ -232,50 +177,6 @@ impl DialogTable {
     /// The dialogs of a Call-ID, in the order in which they began, also those that are over.
     pub fn of_call(&self, call_id: &[u8]) -> impl Iterator<Item = (DialogId, &Dialog)> {
         self.with_call_id(call_id)
-    }
-
-    /// Dialogs that are not over, most urgent first and then oldest first, `limit` at most, behind the
-    /// place where the last page ended.
-    ///
-    /// Dialogs may come and go between pages: each that is there all the time is on exactly one.
-    pub fn page(&self, after: Option<Cursor>, limit: usize) -> Page<'_> {
-        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut places = self.order.range((begin, Bound::Unbounded)).peekable();
-        let mut dialogs = Vec::new();
-        let mut last = after;
-        while dialogs.len() < limit
-            && let Some(place) = places.next()
-        {
-            last = Some(*place);
-            dialogs.extend(self.get(place.id).map(|dialog| (place.id, dialog)));
-        }
-        let next = last.filter(|_| places.peek().is_some());
-        Page { dialogs, next }
-    }
-
-    /// Takes a message that passes.
-    pub fn observe(
-        &mut self,
-        now: Duration,
-        facts: &MessageFacts<'_>,
-        out: &mut Vec<Event>,
-    ) -> Observed {
-        match (facts.status, facts.to_tag) {
-            (None, None) if facts.method == Method::Invite => self.invite(now, facts, out),
-            (None, to_tag) => {
-                let to_tag = to_tag.unwrap_or_default();
-                let Some((id, by)) = self.find(facts.call_id, facts.from_tag, to_tag) else {
-                    return Observed::Unknown;
-                };
-                let policy = self.policy;
-                match self.change(id, out, |dialog| dialog.request(now, by, facts, &policy)) {
-                    Some(true) => Observed::Known(id),
-                    Some(false) => Observed::OutOfOrder(id),
-                    None => Observed::Unknown,
-                }
-            }
-            (Some(status), _) => self.response(now, facts, status, out),
-        }
     }
 
     /// Notes the answer to a question (see [`Event::Ask`]); `None` if there was none.
@@ -367,141 +268,9 @@ impl DialogTable {
         }
     }
 
-    /// An INVITE without a To tag.
-    fn invite(
-        &mut self,
-        now: Duration,
-        facts: &MessageFacts<'_>,
-        out: &mut Vec<Event>,
-    ) -> Observed {
-        let attempts: Vec<(DialogId, u32, State)> = self
-            .with_call_id(facts.call_id)
-            .filter(|(_, dialog)| dialog.party(Side::Caller).tag.as_deref() == Some(facts.from_tag))
-            .map(|(id, dialog)| (id, dialog.invite_cseq(), dialog.state()))
-            .collect();
-        if let Some((id, ..)) = attempts
-            .iter()
-            .find(|(_, cseq, _)| *cseq == facts.cseq)
-            .or_else(|| attempts.iter().find(|(_, cseq, _)| *cseq > facts.cseq))
-        {
-            return Observed::Known(*id);
-        }
-        let policy = self.policy;
-        for (id, _, state) in attempts {
-            // The caller begins again: what refused the attempt before did not pass here.
-            if state == State::Early {
-                self.change(id, out, |dialog| dialog.life(now, Signal::Refused, &policy));
-            }
-        }
-        let dialog = Dialog::begin(now, facts, self.own_routes, &policy);
-        match self.insert(dialog, out) {
-            Some(id) => Observed::Began(id),
-            None => Observed::Full,
-        }
-    }
-
-    fn response(
-        &mut self,
-        now: Duration,
-        facts: &MessageFacts<'_>,
-        status: Status,
-        out: &mut Vec<Event>,
-    ) -> Observed {
-        let policy = self.policy;
-        let to_tag = facts.to_tag.unwrap_or_default();
-        let (mut found, mut siblings) = (None, Vec::new());
-        for (id, dialog) in self.with_call_id(facts.call_id) {
-            if found.is_none() {
-                let side = dialog.sender(facts.from_tag, to_tag);
-                found = side.map(|side| (id, side));
-            }
-            if facts.method == Method::Invite
-                && dialog.invite_cseq() == facts.cseq
-                && dialog.party(Side::Caller).tag.as_deref() == Some(facts.from_tag)
-            {
-                siblings.push(id);
-            }
-        }
-        let Some(first) = siblings.first().copied() else {
-            // Not of an INVITE that began a dialog.
-            let Some((id, to)) = found else {
-                return Observed::Unknown;
-            };
-            self.change(id, out, |dialog| {
-                dialog.response(now, to, facts, status, &policy);
-            });
-            return Observed::Known(id);
-        };
-        if status.class() == Class::Failure {
-            // It is the INVITE's, and thereby every fork's that was not accepted (§12.3).
-            for id in siblings {
-                self.change(id, out, |dialog| dialog.life(now, Signal::Refused, &policy));
-            }
-            return Observed::Known(found.map_or(first, |(id, _)| id));
-        }
-        let is_provisional = status.class() == Class::Provisional;
-        if status == Status::TRYING || is_provisional && facts.to_tag.is_none() {
-            return Observed::Known(first);
-        }
-        let (id, observed) = match (found, self.without_callee(&siblings)) {
-            (Some((id, _)), _) | (None, Some(id)) => (id, Observed::Known(id)),
-            // A fork that was never seen is over (199), or rings although all is over.
-            (None, None) if status.code() == 199 || is_provisional && !self.has_live(&siblings) => {
-                return Observed::Known(first);
-            }
-            (None, None) => {
-                let fork = self.get(first).map(|dialog| dialog.fork(now, &policy));
-                match fork.and_then(|fork| self.insert(fork, out)) {
-                    Some(id) => (id, Observed::Forked(id)),
-                    None => return Observed::Full,
-                }
-            }
-        };
-        let is_first_success = status.class() == Class::Success
-            && self
-                .get(id)
-                .is_some_and(|dialog| dialog.state() == State::Early);
-        self.change(id, out, |dialog| {
-            dialog.response(now, Side::Caller, facts, status, &policy);
-        });
-        if observed == Observed::Forked(id)
-            && siblings.iter().any(|sibling| {
-                self.get(*sibling)
-                    .is_some_and(|it| it.confirmed().is_some())
-            })
-        {
-            // It rings after another was accepted (§13.2.2.4); one that accepts as well stays.
-            self.change(id, out, |dialog| {
-                dialog.life(now, Signal::OtherAccepted, &policy);
-            });
-        }
-        if is_first_success {
-            for sibling in siblings.into_iter().filter(|sibling| *sibling != id) {
-                self.change(sibling, out, |dialog| {
-                    dialog.life(now, Signal::OtherAccepted, &policy);
-                });
-            }
-        }
-        observed
-    }
-
     fn with_call_id(&self, call_id: &[u8]) -> impl Iterator<Item = (DialogId, &Dialog)> {
         let ids = self.by_call_id.get(call_id).into_iter().flatten();
         ids.filter_map(|id| Some((*id, self.dialogs.get(id)?)))
-    }
-
-    /// The one whose callee has not spoken yet and may still.
-    fn without_callee(&self, ids: &[DialogId]) -> Option<DialogId> {
-        ids.iter().copied().find(|id| {
-            self.get(*id).is_some_and(|dialog| {
-                dialog.party(Side::Callee).tag.is_none() && dialog.end().is_none()
-            })
-        })
-    }
-
-    fn has_live(&self, ids: &[DialogId]) -> bool {
-        ids.iter()
-            .any(|id| self.get(*id).is_some_and(|dialog| dialog.end().is_none()))
     }
 
     fn insert(&mut self, dialog: Dialog, out: &mut Vec<Event>) -> Option<DialogId> {
@@ -528,7 +297,7 @@ impl DialogTable {
             .entry(dialog.call_id().clone())
             .or_default()
             .push(id);
-        self.order.insert(place(id, &dialog));
+        self.order.insert(Cursor::of(id, &dialog));
         self.deadlines
             .replace(id, None, Some(dialog.next_timeout()));
         let to = dialog.state();
@@ -561,7 +330,7 @@ impl DialogTable {
             to,
         });
         if to == State::Ended {
-            self.order.remove(&place(id, dialog));
+            self.order.remove(&Cursor::of(id, dialog));
             self.ended.insert((next, id));
             let dialog = self.dialogs.get(&id)?;
             if !self.has_call(dialog) {
@@ -622,13 +391,5 @@ impl DialogTable {
             && self.by_call_id.values().map(Vec::len).sum::<usize>() == self.dialogs.len()
             && self.by_call_id.values().all(|ids| !ids.is_empty())
             && self.dialogs.len() <= self.capacity
-    }
-}
-
-fn place(id: DialogId, dialog: &Dialog) -> Cursor {
-    Cursor {
-        priority: Reverse(dialog.priority()),
-        started: dialog.started(),
-        id,
     }
 }

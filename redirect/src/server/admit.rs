@@ -16,7 +16,8 @@ use super::branch::{Transaction, reply_to};
 use super::calls::{Entry, Residence};
 use super::count::Count;
 use super::fates::Fate;
-use super::{Hop, Mode, Output, Overflow, Received, Server, Way, World, target};
+use super::ways::{Hop, Way};
+use super::{Mode, Output, Overflow, Received, Server, World, target};
 use bytes::Bytes;
 use lb_common::choose::Liveness;
 use lb_proto::admission::decide::Refusal;
@@ -26,7 +27,7 @@ use lb_proto::offer::hops::{Arrival, Next, SHORTEST_RETRY};
 use lb_proto::offer::ticket::{MAX_VISITED, Ticket, Visited};
 use lb_proto::status::map::AvailabilityMap;
 use lb_sip::build::{Contact, ResponseBuilder};
-use lb_sip::{Essentials, Message, Name};
+use lb_sip::{Message, Name};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -39,10 +40,8 @@ pub(super) const RELAY: &str = "Pointsman-Relay";
 const RELAY_KIND: u32 = 0x504d_5245;
 
 /// What is the same for every way that an offer can take.
-struct Offered<'a, 'm> {
-    received: Received,
-    message: &'m Message,
-    read: &'a Essentials<'m>,
+struct Offered<'a> {
+    received: Received<'a>,
     /// Where its answer goes.
     reply: Hop,
     /// Who is to be written into the top Via as its sender; `None` when the first node has done so.
@@ -55,12 +54,12 @@ impl Server {
     pub(super) fn invite(
         &mut self,
         world: World<'_>,
-        received: Received,
-        message: &Message,
-        read: &Essentials<'_>,
+        received: Received<'_>,
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
         let Received {
+            message,
+            read,
             from,
             call,
             transaction,
@@ -82,7 +81,7 @@ impl Server {
             Some(Fate::Forwarded) => {
                 let uri = message.request_uri().and_then(target::restored);
                 let uri = uri.as_deref();
-                return self.forward_in(world.now, received, message, read, uri, out);
+                return self.forward_in(world.now, received, uri, out);
             }
             None => {}
         }
@@ -95,8 +94,6 @@ impl Server {
             let reply = reply_to(&read.via, from.way).ok_or(Count::NoAddress)?;
             let offered = Offered {
                 received,
-                message,
-                read,
                 reply,
                 source: None,
                 world,
@@ -112,12 +109,10 @@ impl Server {
             }
         };
         match self.gate.begin(world.now, call) {
-            Ok(_) => self.take(world, received, arrival, message, read, out),
+            Ok(_) => self.take(world, received, arrival, out),
             Err(refusal) => {
                 let offered = Offered {
                     received,
-                    message,
-                    read,
                     reply: received.reply,
                     source: Some(from.address),
                     world,
@@ -131,16 +126,21 @@ impl Server {
     fn take(
         &mut self,
         world: World<'_>,
-        received: Received,
+        received: Received<'_>,
         arrival: Arrival,
-        message: &Message,
-        read: &Essentials<'_>,
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
-        let (now, call) = (world.now, received.call);
+        let now = world.now;
+        let Received {
+            message,
+            from,
+            call,
+            transaction,
+            ..
+        } = received;
         let is_offered = arrival != Arrival::Fresh;
         // What is proxied here goes through the call's home, and is to go there.
-        let is_proxied = is_offered && node_at(world, received.from.address).is_some();
+        let is_proxied = is_offered && node_at(world, from.address).is_some();
         let is_away = is_offered && self.settings.has_reporter && !is_proxied;
         let is_begun = self.calls.get(call).is_some();
         self.calls.begin(
@@ -155,15 +155,15 @@ impl Server {
                 } else {
                     Residence::Known
                 },
-                ..Entry::new(self.settings.server, received.from, false)
+                ..Entry::new(self.settings.server, from, false)
             },
         );
         let uri = message.request_uri().and_then(target::restored);
-        let done = self.forward_in(now, received, message, read, uri.as_deref(), out);
+        let done = self.forward_in(now, received, uri.as_deref(), out);
         self.forget_if_over(now, call, out);
         match done {
             Ok(()) => {
-                self.fates.set(now, received.transaction, Fate::Forwarded);
+                self.fates.set(now, transaction, Fate::Forwarded);
                 if !is_begun {
                     self.counts.add(if is_offered {
                         Count::TakenOffered
@@ -178,9 +178,8 @@ impl Server {
             }
             Err(Count::NoRecord) => {
                 self.counts.add(Count::NoRecord);
-                let (from, pause) = (received.from, SHORTEST_RETRY);
                 let output = self.reject(from, message, |tag| {
-                    unavailable(message, Some(from.address), pause, tag)
+                    unavailable(message, Some(from.address), SHORTEST_RETRY, tag)
                 })?;
                 out.push(output);
                 Ok(())
@@ -192,7 +191,7 @@ impl Server {
     /// Another node asks whether the call may come, and this one answers the switch itself.
     fn relayed(
         &mut self,
-        offered: &Offered<'_, '_>,
+        offered: &Offered<'_>,
         ticket: Ticket,
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
@@ -201,7 +200,7 @@ impl Server {
         } = offered.received;
         match self.gate.reserve(offered.world.now, call) {
             Ok(_) => {
-                let contact = self.contact(offered, self.settings.advertise, &ticket)?;
+                let contact = self.contact(offered, self.settings.ways.advertise(), &ticket)?;
                 let bytes = redirect(offered, &[contact], transaction)?;
                 self.counts.add(Count::Promised);
                 self.answer_once(offered, bytes, out);
@@ -214,7 +213,7 @@ impl Server {
     /// The call is not taken here.
     fn elsewhere(
         &mut self,
-        offered: &Offered<'_, '_>,
+        offered: &Offered<'_>,
         arrival: Arrival,
         refusal: Refusal,
         out: &mut Vec<Output>,
@@ -235,7 +234,7 @@ impl Server {
             settings,
             ..
         } = self;
-        let family = Family::of(settings.advertise.ip());
+        let family = Family::of(settings.ways.advertise().ip());
         if is_direct {
             // A 302 must name addresses that the caller can send to.
             let is_reached = family == Family::of(offered.reply.address.ip());
@@ -266,16 +265,13 @@ impl Server {
     /// Hands the INVITE to another node's redirect server, as if the switch had sent it there.
     fn relay(
         &mut self,
-        offered: &Offered<'_, '_>,
+        offered: &Offered<'_>,
         address: SocketAddr,
         ticket: &Ticket,
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
         let Offered {
-            received,
-            message,
-            world,
-            ..
+            received, world, ..
         } = offered;
         let cluster = self.settings.cluster ^ RELAY_KIND;
         let ticket = ticket.write(
@@ -285,7 +281,7 @@ impl Server {
             world.wall,
         );
         let change = || {
-            let mut edit = message.edit();
+            let mut edit = received.message.edit();
             if let Some(source) = offered.source {
                 edit.set_received(source)?;
             }
@@ -295,8 +291,8 @@ impl Server {
             edit.finish()
         };
         let bytes = change().map_err(|_: lb_sip::message::EditError| Count::NotChanged)?;
-        let way = self.way_to(address, None).ok_or(Count::NoAddress)?;
-        let to = Hop { way, address };
+        let to = self.settings.ways.hop_to(address, None);
+        let to = to.ok_or(Count::NoAddress)?;
         self.counts.add(Count::Relayed);
         let fate = Fate::Relayed {
             to,
@@ -310,7 +306,7 @@ impl Server {
     /// Answers 302 with the nodes that were chosen.
     fn redirect(
         &mut self,
-        offered: &Offered<'_, '_>,
+        offered: &Offered<'_>,
         nodes: &[(SocketAddr, u16)],
         ticket: &Ticket,
         out: &mut Vec<Output>,
@@ -330,7 +326,7 @@ impl Server {
     /// Forwards the call, and all of it that follows, through this node to another.
     fn proxy(
         &mut self,
-        offered: &Offered<'_, '_>,
+        offered: &Offered<'_>,
         address: SocketAddr,
         ticket: &Ticket,
         out: &mut Vec<Output>,
@@ -340,7 +336,7 @@ impl Server {
         let entry = Entry::new(address, received.from, false);
         self.calls.begin(received.call, entry);
         let (uri, first) = (target::uri_of(&contact).as_bytes(), out.len());
-        let done = self.forward_in(now, received, offered.message, offered.read, Some(uri), out);
+        let done = self.forward_in(now, received, Some(uri), out);
         self.forget_if_over(now, received.call, out);
         match done {
             Ok(()) => self.counts.add(Count::Proxied),
@@ -365,12 +361,12 @@ impl Server {
     /// Answers 503.
     fn refuse(
         &mut self,
-        offered: &Offered<'_, '_>,
+        offered: &Offered<'_>,
         retry_after: Duration,
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
         let tag = offered.received.transaction.tag();
-        let bytes = unavailable(offered.message, offered.source, retry_after, &tag);
+        let bytes = unavailable(offered.received.message, offered.source, retry_after, &tag);
         let bytes = bytes.ok_or(Count::NotChanged)?;
         self.counts.add(Count::Unavailable);
         self.answer_once(offered, bytes, out);
@@ -378,7 +374,7 @@ impl Server {
     }
 
     /// Answers, and remembers the answer for copies of the request.
-    fn answer_once(&mut self, offered: &Offered<'_, '_>, bytes: Bytes, out: &mut Vec<Output>) {
+    fn answer_once(&mut self, offered: &Offered<'_>, bytes: Bytes, out: &mut Vec<Output>) {
         let fate = Fate::Answered {
             to: offered.reply,
             bytes: bytes.clone(),
@@ -394,26 +390,26 @@ impl Server {
     /// The Contact that leads the call to a node.
     fn contact(
         &self,
-        offered: &Offered<'_, '_>,
+        offered: &Offered<'_>,
         address: SocketAddr,
         ticket: &Ticket,
     ) -> Result<Contact, Count> {
         let (cluster, key) = (self.settings.cluster, self.settings.keys.sending());
         let call: Call = offered.received.call;
         let ticket = ticket.write(cluster, call, key, offered.world.wall);
-        let uri = offered.message.request_uri().unwrap_or_default();
+        let uri = offered.received.message.request_uri().unwrap_or_default();
         target::to_node(uri, address, &ticket).map_err(|_| Count::NotChanged)
     }
 }
 
 /// 302 (Moved Temporarily).
 fn redirect(
-    offered: &Offered<'_, '_>,
+    offered: &Offered<'_>,
     contacts: &[Contact],
     transaction: Transaction,
 ) -> Result<Bytes, Count> {
     let tag = transaction.tag();
-    let mut response = ResponseBuilder::new(offered.message, 302)
+    let mut response = ResponseBuilder::new(offered.received.message, 302)
         .to_tag(&tag)
         .contacts(contacts);
     if let Some(source) = offered.source {

@@ -1,7 +1,8 @@
 //! Requests of this node's own within the calls that pass: OPTIONS to ask whether a side is there,
 //! and BYE.
 
-use super::{Hop, Output, Way};
+use super::Output;
+use super::ways::{Hop, Way};
 use bytes::Bytes;
 use lb_sip::build::{self, BuildError};
 use lb_sip::dialog::Side;

@@ -12,7 +12,7 @@
 //! parameter beside the branch is a hash of that address: nobody can have responses sent to others. It
 //! is no part of the branch, which must stay the same when a client's port changes.
 
-use super::{Hop, Way};
+use super::ways::{Hop, Way};
 use lb_common::siphash::{SipKey, siphash13};
 use lb_sip::build::HostPort;
 use lb_sip::headers::Via;

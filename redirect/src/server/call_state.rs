@@ -33,17 +33,26 @@ impl Server {
         }
     }
 
-    /// All calls.
-    pub(crate) fn call_keys(&self) -> Vec<CallKey> {
-        let key = |(call, entry): (Call, &Entry)| {
+    /// Calls behind one, of which `most` are looked at, in the order of their keys: that stays, whatever
+    /// begins and ends. And the call behind which the next ones are, if there are any.
+    pub(crate) fn call_keys(
+        &self,
+        after: Option<Call>,
+        most: usize,
+    ) -> (Vec<CallKey>, Option<Call>) {
+        let key = |(call, entry): &(Call, &Entry)| {
             let told = self.told(entry)?;
             Some(CallKey {
-                call,
+                call: *call,
                 state: state(told.dialog)?,
                 priority: priority(told.dialog.priority()),
             })
         };
-        self.calls.iter().filter_map(key).collect()
+        let mut behind = self.calls.behind(after);
+        let calls: Vec<(Call, &Entry)> = behind.by_ref().take(most).collect();
+        let last = calls.last().map(|(call, _)| *call);
+        let next = last.filter(|_| behind.next().is_some());
+        (calls.iter().filter_map(key).collect(), next)
     }
 
     /// Records of calls, the most urgent and then the oldest first, behind a place: of `limit` dialogs
@@ -175,8 +184,8 @@ pub(crate) struct CallsAt<'a> {
 }
 
 impl Calls for CallsAt<'_> {
-    fn keys(&self) -> Vec<CallKey> {
-        self.server.call_keys()
+    fn keys(&self, after: Option<Call>, most: usize) -> (Vec<CallKey>, Option<Call>) {
+        self.server.call_keys(after, most)
     }
 
     fn page(&self, after: Option<Place>, limit: usize) -> (Vec<CallRecord<'_>>, Option<Place>) {

@@ -3,11 +3,13 @@
 
 use super::branch::Transaction;
 use super::keyed::KeyedMap;
-use super::{Hop, Way};
+use super::ways::{Hop, Way};
 use bytes::Bytes;
 use lb_proto::call::Call;
 use lb_sip::dialog::table::DialogId;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::ops::Bound;
 use std::time::Duration;
 
 /// Answers of one call that wait for its report. What comes beyond goes out at once; chosen: a 183, a
@@ -103,6 +105,8 @@ impl Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
     entries: KeyedMap<Call, Entry>,
+    /// The keys of all of them: those who walk through them over time need an order that stays.
+    order: BTreeSet<Call>,
     /// Calls with answers that wait, by when the first was held: few, and for an instant.
     waiting: Vec<(Duration, Call)>,
     /// Bytes of the INVITEs that are kept.
@@ -121,12 +125,14 @@ impl Calls {
     /// A call begins, unless it is there already.
     pub(crate) fn begin(&mut self, call: Call, entry: Entry) {
         self.entries.entry(call).or_insert(entry);
+        self.order.insert(call);
     }
 
     /// Forgets a call whose last dialog is over. Answers that wait go out with it.
     pub(crate) fn end(&mut self, call: Call) -> Vec<(Hop, Bytes)> {
         self.waiting.retain(|(_, waiting)| *waiting != call);
         self.take_invite(call);
+        self.order.remove(&call);
         match self.entries.remove(&call).map(|entry| entry.residence) {
             Some(Residence::Reporting { held, .. }) => held,
             Some(Residence::Known | Residence::Reported) | None => Vec::new(),
@@ -163,9 +169,11 @@ impl Calls {
         self.take_invite(call)
     }
 
-    /// All of them.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Call, &Entry)> {
-        self.entries.iter().map(|(call, entry)| (*call, entry))
+    /// Those behind one, in the order of their keys. It need not be there any more.
+    pub(crate) fn behind(&self, after: Option<Call>) -> impl Iterator<Item = (Call, &Entry)> {
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let calls = self.order.range((begin, Bound::Unbounded));
+        calls.filter_map(|call| Some((*call, self.entries.get(call)?)))
     }
 
     /// Keeps an answer back, if its call is one of which the load balancers do not know yet. Whether
@@ -218,6 +226,7 @@ impl Calls {
 
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
+        assert_eq!(self.entries.len(), self.order.len());
         self.entries.len()
     }
 }

@@ -24,7 +24,8 @@ use super::calls::{Entry, Invite};
 use super::count::Count;
 use super::fates::Fate;
 use super::keyed::KeyedMap;
-use super::{Hop, Output, Received, Server, Way, facts};
+use super::ways::{Hop, Way};
+use super::{Output, Received, Server, facts};
 use bytes::Bytes;
 use lb_proto::call::Call;
 use lb_sip::build::{self, ResponseBuilder};
@@ -240,14 +241,14 @@ impl Server {
     pub(super) fn requested_cut_off(
         &mut self,
         now: Duration,
-        received: Received,
-        request: &Message,
+        received: Received<'_>,
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
+        let request = received.message;
         let event = match request.method() {
             Some(Method::Invite) => Event::Again,
             Some(Method::Ack) => Event::Ack(request.bytes().clone()),
-            _ => return self.after_own_answer(received.from, request, out),
+            _ => return self.after_own_answer(received, out),
         };
         self.counts.add(match event {
             Event::Again => Count::Again,

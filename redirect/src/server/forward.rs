@@ -4,7 +4,8 @@
 
 use super::calls::{Entry, Invite};
 use super::count::Count;
-use super::{Hop, Output, Received, Server, Way, answer, facts, for_way};
+use super::ways::{Hop, Way};
+use super::{Output, Received, Server, answer, facts};
 use lb_proto::admission::server::LONGEST_PAUSE;
 use lb_proto::call::Call;
 use lb_sip::dialog::table::Observed;
@@ -18,9 +19,7 @@ impl Server {
     pub(super) fn forward_in(
         &mut self,
         now: Duration,
-        received: Received,
-        message: &Message,
-        read: &Essentials<'_>,
+        received: Received<'_>,
         request_uri: Option<&[u8]>,
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
@@ -29,40 +28,27 @@ impl Server {
             entry.follow(received.from);
             address = entry.inner;
         }
-        let way = self.way_to(address, None).ok_or(Count::NoAddress)?;
-        self.forward_to(
-            now,
-            received,
-            message,
-            read,
-            request_uri,
-            Hop { way, address },
-            out,
-        )
+        let to = self.settings.ways.hop_to(address, None);
+        let to = to.ok_or(Count::NoAddress)?;
+        self.forward_to(now, received, request_uri, to, out)
     }
 
     /// The same, when it is known where to.
-    #[expect(clippy::too_many_arguments, reason = "each is another thing")]
     pub(super) fn forward_to(
         &mut self,
         now: Duration,
-        received: Received,
-        message: &Message,
-        read: &Essentials<'_>,
+        received: Received<'_>,
         request_uri: Option<&[u8]>,
         to: Hop,
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
-        let observed = self.observe_request(now, received, message, read);
+        let observed = self.observe_request(now, received);
         if observed == Observed::Full {
             self.settle(now, out);
             return Err(Count::NoRecord);
         }
-        let output = self.pass_on(received, message, read, request_uri, to);
-        if output.is_ok() {
-            self.counts.add(Count::RequestIn);
-        }
-        let output = output?;
+        let output = self.pass_on(received, request_uri, to)?;
+        self.counts.add(Count::RequestIn);
         self.keep_invite(received, observed, &output);
         out.push(output);
         self.settle(now, out);
@@ -73,15 +59,13 @@ impl Server {
     pub(super) fn forward_out(
         &mut self,
         now: Duration,
-        received: Received,
-        message: &Message,
-        read: &Essentials<'_>,
+        received: Received<'_>,
         out: &mut Vec<Output>,
     ) -> Result<(), Count> {
-        let Some(to) = self.next_hop(received, message) else {
+        let Received { message, from, .. } = received;
+        let Some(to) = self.next_hop(received) else {
             self.counts.add(Count::Unresolved);
             if message.method() != Some(Method::Ack) {
-                let from = received.from;
                 let refused = self.reject(from, message, |tag| answer(message, 502, from, tag))?;
                 out.push(refused);
             }
@@ -92,20 +76,17 @@ impl Server {
                 self.counts.add(Count::Outgoing);
                 // It is the SIP server's own decision, but counts among the node's calls if it can.
                 let _ = self.gate.begin(now, received.call);
-                let entry = Entry::new(received.from.address, to, true);
+                let entry = Entry::new(from.address, to, true);
                 self.calls.begin(received.call, entry);
             }
-            let observed = self.observe_request(now, received, message, read);
+            let observed = self.observe_request(now, received);
             self.forget_if_over(now, received.call, out);
             observed
         } else {
-            self.observe_request(now, received, message, read)
+            self.observe_request(now, received)
         };
-        let output = self.pass_on(received, message, read, None, to);
-        if output.is_ok() {
-            self.counts.add(Count::RequestOut);
-        }
-        let output = output?;
+        let output = self.pass_on(received, None, to)?;
+        self.counts.add(Count::RequestOut);
         self.keep_invite(received, observed, &output);
         out.push(output);
         self.settle(now, out);
@@ -167,7 +148,7 @@ impl Server {
     }
 
     /// Keeps an INVITE that began a dialog and goes on now, so that it can be refused yet.
-    fn keep_invite(&mut self, received: Received, observed: Observed, output: &Output) {
+    fn keep_invite(&mut self, received: Received<'_>, observed: Observed, output: &Output) {
         let (Observed::Began(began), Output::Send { to, bytes }) = (observed, output) else {
             return;
         };
@@ -186,20 +167,23 @@ impl Server {
     /// Changes a request as a proxy does (§16.6), for the next hop.
     fn pass_on<'m>(
         &mut self,
-        received: Received,
-        message: &'m Message,
-        read: &Essentials<'m>,
+        received: Received<'m>,
         request_uri: Option<&[u8]>,
         to: Hop,
     ) -> Result<Output, Count> {
-        let from = received.from;
+        let Received {
+            message,
+            read,
+            from,
+            ..
+        } = received;
         let Self {
             branches,
+            settings,
             via,
-            vias,
             ..
         } = self;
-        let begin = for_way(vias, to.way);
+        let begin = settings.ways.via(to.way);
         branches.write_via(via, begin, received.transaction, received.reply);
         let begins_dialog = received.is_new
             && matches!(
@@ -234,14 +218,16 @@ impl Server {
     fn own_routes(&self, message: &Message) -> usize {
         let is_own = |route: &&[u8]| {
             let uri = NameAddr::parse(route).and_then(|route| route.uri().ok());
-            uri.and_then(Uri::sip).is_some_and(|uri| self.is_own(&uri))
+            let uri = uri.and_then(Uri::sip);
+            uri.is_some_and(|uri| self.settings.ways.is_own(&uri))
         };
         message.elements(Name::Route).take_while(is_own).count()
     }
 
     /// Where a request of the SIP server's goes: to the first Route that is not ours, or to the
     /// Request-URI (§16.6 step 6). To a name goes what belongs to a call whose peer is known.
-    fn next_hop(&self, received: Received, message: &Message) -> Option<Hop> {
+    fn next_hop(&self, received: Received<'_>) -> Option<Hop> {
+        let message = received.message;
         let entry = self.calls.get(received.call);
         if let Some(entry) = entry
             && matches!(entry.outer.way, Way::Stream(_))
@@ -256,21 +242,13 @@ impl Server {
         };
         let preferred = entry.map_or(received.from.way, |entry| entry.outer.way);
         match address_of(uri) {
-            Some(address) => Some(Hop {
-                way: self.way_to(address, Some(preferred))?,
-                address,
-            }),
+            Some(address) => self.settings.ways.hop_to(address, Some(preferred)),
             None => entry.map(|entry| entry.outer),
         }
     }
 
-    fn observe_request(
-        &mut self,
-        now: Duration,
-        received: Received,
-        message: &Message,
-        read: &Essentials<'_>,
-    ) -> Observed {
+    fn observe_request(&mut self, now: Duration, received: Received<'_>) -> Observed {
+        let Received { message, read, .. } = received;
         // These two say nothing to the record: a CANCEL's INVITE is answered, and that will.
         if message.method() == Some(Method::Cancel) {
             return Observed::Unknown;

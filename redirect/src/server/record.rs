@@ -4,7 +4,8 @@ use super::asking::{Answer, Question, Request};
 use super::calls::Entry;
 use super::count::Count;
 use super::forward::address_of;
-use super::{Hop, Output, Server, Way};
+use super::ways::{Hop, Way};
+use super::{Output, Server};
 use lb_proto::call::Call;
 use lb_sip::build::BuildError;
 use lb_sip::dialog::record::{Dialog, InDialog};
@@ -372,7 +373,7 @@ impl Server {
             Way::Datagram(_) => "UDP",
             Way::Stream(_) => "TCP",
         };
-        let via = build::via(transport, self.own_address(to.way), &branch);
+        let via = build::via(transport, self.settings.ways.address(to.way), &branch);
         let branch = format!("z9hG4bK{branch}");
         Request::within(request, method, &via, &branch, to)
     }
@@ -381,11 +382,7 @@ impl Server {
     pub(super) fn way_of_own(&self, entry: &Entry, side: Side, request: &InDialog) -> Option<Hop> {
         let is_inside = (side == Side::Caller) == entry.is_outgoing;
         if is_inside {
-            let way = self.way_to(entry.inner, None)?;
-            return Some(Hop {
-                way,
-                address: entry.inner,
-            });
+            return self.settings.ways.hop_to(entry.inner, None);
         }
         if matches!(entry.outer.way, Way::Stream(_)) {
             return Some(entry.outer);
@@ -395,10 +392,7 @@ impl Server {
             None => &request.request_uri,
         };
         match address_of(uri) {
-            Some(address) => Some(Hop {
-                way: self.way_to(address, Some(entry.outer.way))?,
-                address,
-            }),
+            Some(address) => self.settings.ways.hop_to(address, Some(entry.outer.way)),
             None => Some(entry.outer),
         }
     }

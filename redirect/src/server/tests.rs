@@ -9,7 +9,8 @@ mod reset;
 
 use super::branch::reply_to;
 use super::count::Count;
-use super::{Hop, Mode, Output, Overflow, Server, Settings, Way, World};
+use super::ways::{Hop, Way, Ways};
+use super::{Mode, Output, Overflow, Server, Settings, World};
 use bytes::Bytes;
 use lb_common::{Address, Admission};
 use lb_proto::admission::Limits;
@@ -112,9 +113,8 @@ impl Scene {
                 cluster: CLUSTER,
                 node: node as u16,
                 keys: keys(),
-                listeners: vec![vip(), own(node)],
+                ways: Ways::new(vec![vip(), own(node)], own(node)),
                 server: server_of(node),
-                advertise: own(node),
                 mode: Mode::Relay,
                 overflow: Overflow::Redirect,
                 hold: PERIOD * 3,
@@ -241,6 +241,12 @@ impl Scene {
             way: Way::Datagram(listener),
             address: from,
         };
+        let out = self.receive(node, hop, bytes);
+        self.carry(node, out);
+    }
+
+    /// Gives a message to a node: what it does then.
+    fn receive(&mut self, node: usize, from: Hop, bytes: &[u8]) -> Vec<Output> {
         let mut out = Vec::new();
         let world = World {
             now: self.now,
@@ -248,8 +254,8 @@ impl Scene {
             map: &self.map,
         };
         let bytes = Bytes::copy_from_slice(bytes);
-        self.nodes[node - 1].receive_datagram(world, hop, bytes, &mut out);
-        self.carry(node, out);
+        self.nodes[node - 1].receive_datagram(world, from, bytes, &mut out);
+        out
     }
 
     /// Carries out what a node asks for, and what others ask for then.

@@ -3,7 +3,9 @@
 use super::scene::{Truth, record_of};
 use crate::call::Call;
 use crate::call_state::record::{CallRecord, MOST_RECORD, MOST_TEXT, Side};
-use crate::call_state::wire::{self, Filter, MAX_MESSAGE, MOST_NAMED, Message, Party, Request};
+use crate::call_state::wire::{
+    self, Ending, Filter, MAX_MESSAGE, MOST_NAMED, Message, Party, Request,
+};
 use crate::call_state::{CallKey, Designated, Place, Priority, State};
 use proptest::prelude::*;
 use std::time::Duration;
@@ -144,18 +146,23 @@ fn one_of_each() -> Vec<Vec<u8>> {
         state: State::Held,
         priority: Priority::Emergency,
     };
-    let place = Some(Place([1, 2, 3]));
+    let place = Place([1, 2, 3]);
     let mut all = vec![
         wire::hello(1, Party::Node(2), 3),
         wire::keys(request, 4),
-        wire::records_page(request, 4, place, 10),
+        wire::records_page(request, 4, Some(place), 10),
         wire::records_of(request, 4, [key.call; 3]),
         wire::reset(request, 4, Designated::Drop),
         wire::reset_part(request, 5),
         wire::refused(request, 6),
     ];
-    all.extend(wire::keys_parts(request, &[key; 3]));
-    all.extend(wire::records_parts(request, &[record; 2], place));
+    all.extend(wire::keys_parts(request, 0, &[key; 3], true));
+    all.extend(wire::records_parts(
+        request,
+        0,
+        &[record; 2],
+        Ending::Page(place),
+    ));
     all
 }
 
@@ -186,7 +193,7 @@ fn no_message_is_too_long_and_nothing_is_lost_between_them() {
         })
         .collect();
     let mut read = Vec::new();
-    let parts = wire::keys_parts(request, &keys);
+    let parts = wire::keys_parts(request, 0, &keys, true);
     for (number, part) in parts.iter().enumerate() {
         assert!(part.len() <= MAX_MESSAGE);
         match Message::read(part) {
@@ -204,8 +211,10 @@ fn no_message_is_too_long_and_nothing_is_lost_between_them() {
         }
     }
     assert_eq!((read, parts.len()), (keys, 4));
-    assert_eq!(wire::keys_parts(request, &[]).len(), 1, "none is an answer");
-    assert_eq!(wire::records_parts(request, &[], None).len(), 1);
+    let none = wire::keys_parts(request, 0, &[], true);
+    assert_eq!(none.len(), 1, "none is an answer");
+    let none = wire::records_parts(request, 0, &[], Ending::Whole);
+    assert_eq!(none.len(), 1);
 
     let named = wire::records_of(request, 1, (0..1 << 20).map(Call::from_key));
     assert!(named.len() <= MAX_MESSAGE && named.len() > MAX_MESSAGE - 8);
@@ -222,8 +231,8 @@ fn no_message_is_too_long_and_nothing_is_lost_between_them() {
     let mut bytes = Vec::new();
     longest.write(&mut bytes);
     assert!(bytes.len() <= MOST_RECORD, "{}", bytes.len());
-    let next = Some(Place([1; 3]));
-    let parts = wire::records_parts(request, &[longest; 20], next);
+    let next = Place([1; 3]);
+    let parts = wire::records_parts(request, 0, &[longest; 20], Ending::Page(next));
     let mut count = 0;
     for (number, part) in parts.iter().enumerate() {
         assert!(part.len() <= MAX_MESSAGE);
@@ -235,7 +244,7 @@ fn no_message_is_too_long_and_nothing_is_lost_between_them() {
                 ..
             }) => {
                 assert_eq!(is_last, number + 1 == parts.len());
-                assert_eq!(read, next.filter(|_| is_last));
+                assert_eq!(read, is_last.then_some(next));
                 for (record, _) in records.iter() {
                     assert!(record.cut && record.call_id.len() == MOST_TEXT);
                     count += 1;

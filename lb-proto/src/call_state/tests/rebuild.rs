@@ -407,6 +407,7 @@ fn storm(seed: u64) {
     let mut scene = Scene::new(count, pace, seed);
     scene.repeated = random.below(200);
     scene.slowest = millis(2 + random.below(120));
+    scene.portion = 1 + random.below(30) as usize;
     scene.is_watched = true;
     let most = random.below(80);
     let sizes: Vec<u64> = (0..=count).map(|_| random.below(most + 1)).collect();

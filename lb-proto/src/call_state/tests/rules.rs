@@ -1,11 +1,11 @@
 //! Whom a node answers, and what a database holds.
 
-use super::scene::{CLUSTER, CONTROLLER, Record, Scene, TERM, Truth};
+use super::scene::{CLUSTER, CONTROLLER, Record, Scene, TERM, Truth, drain};
 use crate::call::Call;
 use crate::call_state::collector::{Collector, Mode, Output, Pace, Settings};
 use crate::call_state::database::{Filter, Standing};
 use crate::call_state::responder::{self, Responder};
-use crate::call_state::wire::{self, Message, Party, Request};
+use crate::call_state::wire::{self, Ending, Message, Party, Request};
 use crate::call_state::{CallKey, Designated, Priority, State};
 use crate::random::Random;
 use std::time::Duration;
@@ -16,7 +16,7 @@ const OTHER: u16 = 2;
 fn ask(responder: &mut Responder, record: &mut Record, by: u16, message: &[u8]) -> Vec<Vec<u8>> {
     assert!(responder.message(by, message, record));
     let mut answers = Vec::new();
-    while let Some(output) = responder.poll() {
+    for output in drain(responder, record, 2_000) {
         if let responder::Output::Send {
             controller,
             message,
@@ -195,8 +195,8 @@ fn a_link_over_which_nonsense_comes_is_to_be_closed() {
     assert_eq!(scene.collector.counts().malformed, 2);
     // Answers of a kind, number or node that nobody asked for.
     let answers = [
-        wire::keys_parts(Request(2), &[]),
-        wire::records_parts(Request(1), &[], None),
+        wire::keys_parts(Request(2), 0, &[], true),
+        wire::records_parts(Request(1), 0, &[], Ending::Whole),
         vec![wire::reset_part(Request(1), 0)],
         vec![wire::refused(Request(7), 99)],
     ];
@@ -227,7 +227,7 @@ fn an_answer_that_nobody_waits_for_any_more_is_dropped() {
     assert!(node.message(CONTROLLER, &wire::keys(Request(1), TERM), &mut record));
     assert!(node.message(CONTROLLER, &wire::keys(Request(2), TERM), &mut record));
     let mut count = 0;
-    while let Some(output) = node.poll() {
+    for output in drain(&mut node, &record, 2_000) {
         let responder::Output::Send { message, .. } = output else {
             panic!("{output:?}");
         };
@@ -239,8 +239,9 @@ fn an_answer_that_nobody_waits_for_any_more_is_dropped() {
     }
     assert_eq!(count, 20_000);
     node.message(CONTROLLER, &wire::keys(Request(3), TERM), &mut record);
+    node.go_on(&record, 2_000);
     node.closed(CONTROLLER);
-    assert_eq!(node.poll(), None);
+    assert_eq!((node.poll(), node.has_more()), (None, false));
 }
 
 #[test]
@@ -316,7 +317,7 @@ fn a_full_database_still_says_where_calls_live() {
         .collect();
     collector.linked(now, 1, &mut out);
     out.clear();
-    for part in wire::keys_parts(Request(1), &keys) {
+    for part in wire::keys_parts(Request(1), 0, &keys, true) {
         collector
             .message(now, 1, &part, &mut out)
             .expect("a message");

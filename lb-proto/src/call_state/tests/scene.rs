@@ -8,8 +8,10 @@ use crate::call_state::responder::{self, Calls, Responder};
 use crate::call_state::wire::{self, Message};
 use crate::call_state::{CallKey, Designated, Place, Priority, State};
 use crate::random::Random;
+use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 pub(super) const TERM: u64 = 5;
@@ -64,6 +66,8 @@ pub(super) struct Record {
     order: BTreeSet<(Reverse<Priority>, Duration, Call)>,
     pub resets: Vec<Designated>,
     pub left: usize,
+    /// Calls that were looked at to answer somebody.
+    pub looked_at: Cell<usize>,
 }
 
 impl Record {
@@ -81,6 +85,10 @@ impl Record {
         }
     }
 
+    fn look_at(&self, calls: usize) {
+        self.looked_at.update(|before| before + calls);
+    }
+
     fn record(&self, call: Call) -> Option<CallRecord<'_>> {
         let truth = self.calls.get(&call)?;
         Some(record_of(call, self.node, truth, self.now, b"some text"))
@@ -92,13 +100,19 @@ fn place_of((priority, started, call): (Reverse<Priority>, Duration, Call)) -> P
 }
 
 impl Calls for Record {
-    fn keys(&self) -> Vec<CallKey> {
+    fn keys(&self, after: Option<Call>, most: usize) -> (Vec<CallKey>, Option<Call>) {
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut behind = self.calls.range((begin, Bound::Unbounded));
         let key = |(call, truth): (&Call, &Truth)| CallKey {
             call: *call,
             state: truth.state,
             priority: truth.priority,
         };
-        self.calls.iter().map(key).collect()
+        let keys: Vec<CallKey> = behind.by_ref().take(most).map(key).collect();
+        self.look_at(keys.len());
+        let last = keys.last().map(|key| key.call);
+        let next = last.filter(|_| behind.next().is_some());
+        (keys, next)
     }
 
     fn page(&self, after: Option<Place>, limit: usize) -> (Vec<CallRecord<'_>>, Option<Place>) {
@@ -107,11 +121,13 @@ impl Calls for Record {
         let page: Vec<_> = places.by_ref().take(limit).collect();
         let last = page.last().map(|place| place_of(**place));
         let next = last.filter(|_| places.next().is_some());
+        self.look_at(page.len());
         let records = page.iter().filter_map(|place| self.record(place.2));
         (records.collect(), next)
     }
 
     fn records_of(&self, calls: &[Call]) -> Vec<CallRecord<'_>> {
+        self.look_at(calls.len());
         calls.iter().filter_map(|call| self.record(*call)).collect()
     }
 
@@ -128,6 +144,22 @@ impl Calls for Record {
 
     fn left(&self) -> usize {
         self.left
+    }
+}
+
+/// All that a responder has to send, and what it does for it, `most` calls at a time.
+pub(super) fn drain(
+    responder: &mut Responder,
+    calls: &impl Calls,
+    most: usize,
+) -> Vec<responder::Output> {
+    let mut outputs = Vec::new();
+    loop {
+        outputs.extend(std::iter::from_fn(|| responder.poll()));
+        if !responder.has_more() {
+            return outputs;
+        }
+        responder.go_on(calls, most);
     }
 }
 
@@ -152,6 +184,11 @@ enum Event {
         node: u16,
         link: u32,
         bytes: Vec<u8>,
+    },
+    /// The next portion of an answer is due.
+    GoOn {
+        node: u16,
+        link: u32,
     },
     /// Also over a link that is gone: it may come late.
     ToController {
@@ -197,6 +234,8 @@ pub(super) struct Scene {
     pub fixed: BTreeMap<(u16, Call), Truth>,
     /// Whether the whole database is looked at after each event.
     pub is_watched: bool,
+    /// Calls that a node looks at in a millisecond.
+    pub portion: usize,
 }
 
 impl Scene {
@@ -238,6 +277,7 @@ impl Scene {
             ever: BTreeSet::new(),
             fixed: BTreeMap::new(),
             is_watched: false,
+            portion: 2_000,
         }
     }
 
@@ -425,39 +465,55 @@ impl Scene {
         self.now = until;
     }
 
+    /// A node sends what it has to say, and a portion more.
+    fn answer(&mut self, node: u16, link: u32) {
+        let (now, repeated, slowest) = (self.now, self.repeated, self.slowest);
+        let portion = self.portion;
+        let it = self.node(node);
+        if !it.is_alive || it.link != link {
+            return;
+        }
+        it.record.now = now;
+        it.responder.go_on(&it.record, portion);
+        let mut sent = Vec::new();
+        while let Some(output) = it.responder.poll() {
+            // The other controllers' links are nothing here.
+            let responder::Output::Send { message, .. } = output else {
+                continue;
+            };
+            assert!(message.len() <= wire::MAX_MESSAGE);
+            if let Some(left) = &mut it.dies_after {
+                if *left == 0 {
+                    it.is_alive = false;
+                    break;
+                }
+                *left -= 1;
+            }
+            let copies = 1 + usize::from(it.random.below(1_000) < repeated);
+            for _ in 0..copies {
+                sent.push((it.delay(slowest), message.clone()));
+            }
+        }
+        let has_more = it.responder.has_more();
+        for (at, bytes) in sent {
+            self.later(now + at, Event::ToController { node, bytes });
+        }
+        if has_more {
+            let soon = now + Duration::from_millis(1);
+            self.later(soon, Event::GoOn { node, link });
+        }
+    }
+
     fn happen(&mut self, event: Event) {
         match event {
             Event::ToNode { node, link, bytes } => {
-                let (now, repeated, slowest) = (self.now, self.repeated, self.slowest);
                 let it = self.node(node);
-                if !it.is_alive || it.link != link {
-                    return;
-                }
-                it.record.now = now;
-                assert!(it.responder.message(CONTROLLER, &bytes, &mut it.record));
-                let mut sent = Vec::new();
-                while let Some(output) = it.responder.poll() {
-                    // The other controllers' links are nothing here.
-                    let responder::Output::Send { message, .. } = output else {
-                        continue;
-                    };
-                    assert!(message.len() <= wire::MAX_MESSAGE);
-                    if let Some(left) = &mut it.dies_after {
-                        if *left == 0 {
-                            it.is_alive = false;
-                            break;
-                        }
-                        *left -= 1;
-                    }
-                    let copies = 1 + usize::from(it.random.below(1_000) < repeated);
-                    for _ in 0..copies {
-                        sent.push((it.delay(slowest), message.clone()));
-                    }
-                }
-                for (at, bytes) in sent {
-                    self.later(now + at, Event::ToController { node, bytes });
+                if it.is_alive && it.link == link {
+                    assert!(it.responder.message(CONTROLLER, &bytes, &mut it.record));
+                    self.answer(node, link);
                 }
             }
+            Event::GoOn { node, link } => self.answer(node, link),
             Event::ToController { node, bytes } => {
                 let mut out = Vec::new();
                 let taken = self.collector.message(self.now, node, &bytes, &mut out);

@@ -41,29 +41,30 @@ pub fn keys(request: Request, term: u64) -> Vec<u8> {
     with_term(1, request, term)
 }
 
-/// Writes all calls into as many [`Message::KeysPart`](super::Message::KeysPart)s as are needed, one at least.
-pub fn keys_parts(request: Request, keys: &[CallKey]) -> Vec<Vec<u8>> {
+/// Writes calls into as many [`Message::KeysPart`](super::Message::KeysPart)s as are needed, one at least.
+/// The first has the number `first`; `is_last` says whether no part comes behind them.
+pub fn keys_parts(request: Request, first: usize, keys: &[CallKey], is_last: bool) -> Vec<Vec<u8>> {
     const PER_PART: usize = (MAX_MESSAGE - 9) / KEY_LEN;
     let count = keys.len().div_ceil(PER_PART).max(1);
     let chunk = |part: usize| {
         let from = part * PER_PART;
         let to = keys.len().min(from + PER_PART);
-        let mut bytes = begin_part(2, request, part, part + 1 == count);
+        let mut bytes = begin_part(2, request, first + part, is_last && part + 1 == count);
         for key in keys.get(from..to).unwrap_or_default() {
             bytes.extend_from_slice(&key.call.key().to_le_bytes());
             bytes.extend_from_slice(&[key.state as u8, key.priority as u8]);
         }
         bytes
     };
-    (0..count.min(MOST_PARTS)).map(chunk).collect()
+    (0..count).map(chunk).collect()
 }
 
-/// Parts of one answer: what their numbers can count, more than two hundred million calls.
-const MOST_PARTS: usize = 1 << 16;
+/// Parts of one answer, at most: what their numbers can count.
+pub(in crate::call_state) const MOST_PARTS: usize = 1 << 16;
 
 fn begin_part(kind: u8, request: Request, part: usize, is_last: bool) -> Vec<u8> {
     let mut bytes = begin(kind, request);
-    // There are never more than the number can say.
+    // Who numbers them keeps to [`MOST_PARTS`].
     bytes.extend_from_slice(&(part as u16).to_le_bytes());
     bytes.push(u8::from(is_last));
     bytes
@@ -90,12 +91,24 @@ pub fn records_of(request: Request, term: u64, calls: impl IntoIterator<Item = C
     bytes
 }
 
-/// Writes records into as many [`Message::RecordsPart`](super::Message::RecordsPart)s as are needed, one at least. `next` is where
-/// the next page begins.
+/// What comes behind some records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Further parts of the same answer.
+    Open,
+    /// Nothing.
+    Whole,
+    /// Nothing in this answer; the next page begins behind this place.
+    Page(Place),
+}
+
+/// Writes records into as many [`Message::RecordsPart`](super::Message::RecordsPart)s as are needed, one at least.
+/// The first has the number `first`.
 pub fn records_parts(
     request: Request,
+    first: usize,
     records: &[CallRecord<'_>],
-    next: Option<Place>,
+    ending: Ending,
 ) -> Vec<Vec<u8>> {
     const HEAD: usize = 9 + 24;
     const _: () = assert!(HEAD + 2 + MOST_RECORD <= MAX_MESSAGE);
@@ -116,10 +129,9 @@ pub fn records_parts(
     }
     let count = bodies.len();
     let write = |(part, body): (usize, Vec<u8>)| {
-        let is_last = part + 1 == count;
-        let next = next.filter(|_| is_last);
-        let mut bytes = begin_part(4, request, part, is_last);
-        if let (Some(next), Some(flags)) = (next, bytes.last_mut()) {
+        let is_last = ending != Ending::Open && part + 1 == count;
+        let mut bytes = begin_part(4, request, first + part, is_last);
+        if let (true, Ending::Page(next), Some(flags)) = (is_last, ending, bytes.last_mut()) {
             *flags |= NEXT;
             put_place(&mut bytes, next);
         }

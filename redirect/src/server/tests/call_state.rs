@@ -5,7 +5,11 @@ use lb_proto::call_state::collector::{self, Collector, Pace};
 use lb_proto::call_state::database::{Filter, Standing};
 use lb_proto::call_state::responder::{self, Responder};
 use lb_proto::call_state::{Designated, Place, Priority, State};
-use std::collections::BTreeMap;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use std::collections::{BTreeMap, BTreeSet};
 
 fn call(scene: &Scene, call_id: &str) -> Call {
     Call::of(scene.nodes[0].secret, call_id.as_bytes())
@@ -99,11 +103,8 @@ fn each_call_is_on_one_page_and_all_are_among_the_keys() {
         }
         assert_eq!(walked, all);
     }
-    let keys: BTreeMap<Call, _> = node
-        .call_keys()
-        .into_iter()
-        .map(|key| (key.call, key))
-        .collect();
+    let (keys, _) = node.call_keys(None, 10);
+    let keys: BTreeMap<Call, _> = keys.into_iter().map(|key| (key.call, key)).collect();
     assert_eq!(keys.len(), 4);
     for record in &all {
         let key = keys[&record.call];
@@ -152,7 +153,7 @@ fn a_call_stands_for_the_fork_that_was_accepted() {
             break;
         }
     }
-    assert_eq!((count, node.call_keys().len()), (1, 1));
+    assert_eq!((count, node.call_keys(None, 10).0.len()), (1, 1));
 }
 
 #[test]
@@ -164,13 +165,86 @@ fn a_call_that_another_node_has_forwarded_is_told_by_that_node() {
     let arrived = scene.one();
     assert_eq!(arrived.at, server_of(2));
     let keys = |node: usize| {
-        let keys = scene.nodes[node - 1].call_keys();
+        let (keys, _) = scene.nodes[node - 1].call_keys(None, 10);
         keys.iter().map(|key| key.call).collect::<Vec<Call>>()
     };
     assert!(keys(1).contains(&call(&scene, "a")));
     assert_eq!(keys(2), []);
     let (records, _) = scene.nodes[1].call_records(scene.now, None, 10);
     assert_eq!(records, []);
+}
+
+/// What the first node's calls are as a controller is told, some at a time, and whether that is all.
+struct Walk {
+    told: BTreeSet<Call>,
+    after: Option<Call>,
+    is_whole: bool,
+}
+
+impl Walk {
+    fn go_on(&mut self, scene: &Scene, most: usize) {
+        let (keys, next) = scene.nodes[0].call_keys(self.after, most);
+        assert!(keys.len() <= most, "more than may be looked at");
+        assert!(next.is_none() || next > self.after, "it goes forward");
+        self.told.extend(keys.iter().map(|key| key.call));
+        (self.after, self.is_whole) = (next, next.is_none());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_call_that_lives_throughout_is_told_whatever_begins_and_ends(
+        first in 1..40_usize,
+        most in 1..8_usize,
+        between in vec(vec(option::of(any::<Index>()), 0..5), 0..30),
+    ) {
+        let mut scene = Scene::new(1, 10_000);
+        let names: Vec<String> = (0..first).map(|call| format!("first{call}")).collect();
+        names.iter().for_each(|name| answered(&mut scene, 1, name));
+        let (mut living, mut throughout) = (names.clone(), names);
+        let mut walk = Walk {
+            told: BTreeSet::new(),
+            after: None,
+            is_whole: false,
+        };
+        let mut between = between.into_iter().enumerate();
+        loop {
+            walk.go_on(&scene, most);
+            if walk.is_whole {
+                break;
+            }
+            let (turn, changes) = between.next().unwrap_or_default();
+            for (number, change) in changes.into_iter().enumerate() {
+                match change {
+                    Some(which) if !living.is_empty() => {
+                        let name = living.swap_remove(which.index(living.len()));
+                        hung_up(&mut scene, &name);
+                        throughout.retain(|other| *other != name);
+                    }
+                    Some(_) | None => {
+                        let name = format!("later{turn}-{number}");
+                        answered(&mut scene, 1, &name);
+                        living.push(name);
+                    }
+                }
+            }
+        }
+        let missing = throughout.iter().find(|name| !walk.told.contains(&call(&scene, name)));
+        prop_assert_eq!(missing, None);
+        prop_assert_eq!(scene.nodes[0].calls.len(), living.len());
+    }
+}
+
+/// The caller of an answered call on node 1 hangs up.
+fn hung_up(scene: &mut Scene, call: &str) {
+    let branch = format!("bye{call}");
+    let bye = request("BYE", call, CALLEE, 2, &branch, "callee");
+    scene.by_vip(1, &bye);
+    let arrived = scene.one();
+    scene.answer(&arrived, 200);
+    assert_eq!(scene.one().status(), 200);
 }
 
 /// A controller of term 5 asks the first node, without a network in between.
@@ -197,11 +271,17 @@ fn rebuild(scene: &mut Scene, mode: collector::Mode) -> (Collector, Vec<collecto
                 let (mut sent, now) = (Vec::new(), scene.now);
                 let mut calls = scene.nodes[0].calls_at(now, &mut sent);
                 assert!(responder.message(1, &message, &mut calls));
-                scene.carry(1, sent);
-                while let Some(responder::Output::Send { message, .. }) = responder.poll() {
-                    let taken = collector.message(now, 1, &message, &mut out);
-                    taken.expect("a message");
+                loop {
+                    while let Some(responder::Output::Send { message, .. }) = responder.poll() {
+                        let taken = collector.message(now, 1, &message, &mut out);
+                        taken.expect("a message");
+                    }
+                    if !responder.has_more() {
+                        break;
+                    }
+                    responder.go_on(&calls, 3);
                 }
+                scene.carry(1, sent);
             }
         }
         scene.pass(Duration::from_millis(100));

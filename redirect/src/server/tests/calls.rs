@@ -6,7 +6,7 @@ use lb_sip::dialog::End;
 const SILENCE: Duration = Policy::DEFAULT.silence;
 
 /// A call from node 1, which is full, that reaches node 2's SIP server.
-fn away(has_reporter: bool) -> (Scene, Arrived) {
+pub(super) fn away(has_reporter: bool) -> (Scene, Arrived) {
     let mut scene = Scene::with(2, 1, |settings| settings.has_reporter = has_reporter);
     answered(&mut scene, 1, "first");
     scene.beacons();

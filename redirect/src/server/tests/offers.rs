@@ -425,7 +425,8 @@ fn a_caller_of_another_family_is_refused_and_not_left_without_an_answer() {
     for mode in [Mode::Relay, Mode::Direct] {
         let mut scene = Scene::with(2, 1, |settings| {
             settings.mode = mode;
-            settings.listeners = listeners(settings.node.into());
+            let node = settings.node.into();
+            settings.ways = Ways::new(listeners(node), own(node));
         });
         answered(&mut scene, 1, "first");
         scene.beacons();
@@ -435,13 +436,7 @@ fn a_caller_of_another_family_is_refused_and_not_left_without_an_answer() {
             way: Way::Datagram(2),
             address: caller,
         };
-        let mut out = Vec::new();
-        let world = World {
-            now: scene.now,
-            wall: NOON + scene.now,
-            map: &scene.map,
-        };
-        scene.nodes[0].receive_datagram(world, hop, Bytes::from(text), &mut out);
+        let out = scene.receive(1, hop, text.as_bytes());
         let [Output::Send { to, bytes }] = &out[..] else {
             panic!("{out:?}");
         };

@@ -271,15 +271,8 @@ fn a_switch_that_connects_again_is_found() {
             way: Way::Stream(stream),
             address: from,
         };
-        let mut out = Vec::new();
-        let world = World {
-            now: scene.now,
-            wall: NOON + scene.now,
-            map: &scene.map,
-        };
         let text = text.replace("SIP/2.0/UDP", "SIP/2.0/TCP");
-        let message = Message::from_datagram(Bytes::from(text)).expect("SIP");
-        scene.nodes[0].receive(world, hop, &message, &mut out);
+        let out = scene.receive(1, hop, text.as_bytes());
         scene.carry(1, out);
     };
     let way_of_info = |scene: &mut Scene, cseq: u32| {
@@ -293,13 +286,7 @@ fn a_switch_that_connects_again_is_found() {
             way: Way::Datagram(1),
             address: server_of(1),
         };
-        let mut out = Vec::new();
-        let world = World {
-            now: scene.now,
-            wall: NOON + scene.now,
-            map: &scene.map,
-        };
-        scene.nodes[0].receive_datagram(world, hop, Bytes::from(text), &mut out);
+        let out = scene.receive(1, hop, text.as_bytes());
         let [Output::Send { to, .. }] = &out[..] else {
             panic!("{out:?}");
         };

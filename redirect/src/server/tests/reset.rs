@@ -342,13 +342,7 @@ fn an_attempt_that_comes_meanwhile_is_none_of_those_that_are_ended() {
 
 #[test]
 fn an_answer_that_waits_for_its_report_comes_before_the_end() {
-    let mut scene = Scene::with(2, 1, |settings| settings.has_reporter = true);
-    answered(&mut scene, 1, "first");
-    scene.beacons();
-    scene.by_vip(1, &invite("a"));
-    let moved = scene.one();
-    offers::follow(&mut scene, 1, "a", &moved, 1);
-    let arrived = scene.one();
+    let (mut scene, arrived) = calls::away(true);
     scene.answer(&arrived, 200);
     assert!(scene.take().is_empty(), "it waits");
     reset(&mut scene, 2, Designated::Drop);
