@@ -29,6 +29,7 @@ mod namespace;
 mod pass;
 mod process;
 mod program;
+mod router;
 mod sys;
 mod topology;
 
@@ -38,5 +39,6 @@ pub use host::Host;
 pub use namespace::Namespace;
 pub use pass::PassProgram;
 pub use process::{Process, Signal, eventually, wait_until};
+pub use router::Router;
 pub use sys::{Scheduling, cpus, grow_receive_buffer, realtime_ns, run_on_cpu};
 pub use topology::{Arms, CONTROLLERS, Lab, Plan};

@@ -6,6 +6,7 @@
 //! | [`daemons`] | how are the programs under test told what to do, and what do they say? |
 //! | [`fleet`] | how is a lab brought into service? |
 //! | [`homes`] | where does a call belong? |
+//! | [`routing`] | who announces VIPs, and who follows? |
 //! | [`traffic`] | who calls, and who answers? |
 //! | [`dialogs`] | what becomes of calls that last? |
 //! | [`packets`] | what does the program do with this frame? |
@@ -23,5 +24,6 @@ pub mod homes;
 pub mod lab;
 pub mod packets;
 pub mod record;
+pub mod routing;
 pub mod stall;
 pub mod traffic;
