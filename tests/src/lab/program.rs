@@ -14,6 +14,7 @@ const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_XDP: u32 = 37;
+const BPF_TCX_INGRESS: u32 = 46;
 const BPF_TCX_EGRESS: u32 = 47;
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 
@@ -24,6 +25,8 @@ const LICENSE: &[u8; 4] = b"GPL\0";
 pub(super) enum Hook {
     /// On what comes in, in the driver.
     NativeXdp,
+    /// On what comes in, behind the driver (Linux 6.6).
+    Ingress,
     /// On what goes out (Linux 6.6).
     Egress,
 }
@@ -32,13 +35,14 @@ impl Hook {
     const fn program_type(self) -> u32 {
         match self {
             Self::NativeXdp => BPF_PROG_TYPE_XDP,
-            Self::Egress => BPF_PROG_TYPE_SCHED_CLS,
+            Self::Ingress | Self::Egress => BPF_PROG_TYPE_SCHED_CLS,
         }
     }
 
     const fn attach_type(self) -> u32 {
         match self {
             Self::NativeXdp => BPF_XDP,
+            Self::Ingress => BPF_TCX_INGRESS,
             Self::Egress => BPF_TCX_EGRESS,
         }
     }
@@ -47,14 +51,14 @@ impl Hook {
     const fn name(self) -> [u8; 16] {
         match self {
             Self::NativeXdp => *b"lab_pass\0\0\0\0\0\0\0\0",
-            Self::Egress => *b"lab_cut\0\0\0\0\0\0\0\0\0",
+            Self::Ingress | Self::Egress => *b"lab_cut\0\0\0\0\0\0\0\0\0",
         }
     }
 
     const fn flags(self) -> u32 {
         match self {
             Self::NativeXdp => XDP_FLAGS_DRV_MODE,
-            Self::Egress => 0,
+            Self::Ingress | Self::Egress => 0,
         }
     }
 }

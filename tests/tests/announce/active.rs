@@ -150,7 +150,7 @@ fn a_call_is_steered_to_one_node_by_either_of_two() -> Result<()> {
 
     // A machine is lost.
     let begin = Instant::now();
-    let cuts = service.lose(1)?;
+    let lost = lab.lose(lab.balancer(1))?;
     let followed = thread::scope(|scope| -> Result<Duration> {
         let watch = scope.spawn(|| service.wait_for_ways(&[2]).map(|()| begin.elapsed()));
         bustle(&mut both, ["lost-one", "lost-two"])?;
@@ -171,7 +171,7 @@ fn a_call_is_steered_to_one_node_by_either_of_two() -> Result<()> {
 
     // It comes back, and has its share again.
     let begin = Instant::now();
-    drop(cuts);
+    drop(lost);
     service.wait_for_ways(&[1, 2])?;
     println!("it is back on the way after {:?}", begin.elapsed());
     let recorder = Recorder::start(&lab.nodes)?;

@@ -177,9 +177,9 @@ fn the_router_follows_the_reign() -> Result<()> {
     let first = scene.guard(1)?;
     scene.switch_over("killed", 1, |service| service.controller(1).kill())?;
     scene.service.restart(1)?;
-    let mut cuts = Vec::new();
+    let mut lost = None;
     scene.switch_over("machine", 2, |service| {
-        cuts = service.lose(2)?;
+        lost = Some(service.lab.lose(service.lab.balancer(2))?);
         Ok(())
     })?;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use pointsman_tests::daemons::{Daemons, Settings};
 use pointsman_tests::dialogs::{Callers, Dialog, Phase};
-use pointsman_tests::lab::{Arms, CONTROLLERS, Cut, Lab, Plan, Process, Router, wait_until};
+use pointsman_tests::lab::{Arms, CONTROLLERS, Lab, Plan, Process, Router, wait_until};
 use pointsman_tests::routing::{start_bird, start_bird_on_router};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -104,16 +104,6 @@ impl<'lab> Service<'lab> {
     pub(crate) fn restart(&mut self, id: u16) -> Result<()> {
         *self.controller(id) = self.daemons.start_controller_of(id)?;
         self.wait_for_role(id, "stand-by")
-    }
-
-    /// Takes an LB's machine away, for as long as what is given is held. Its cable stays where it is: a
-    /// bridge floods what is for a port that is gone, and the other LB on the same link would take it.
-    pub(crate) fn lose(&self, controller: u16) -> Result<Vec<Cut>> {
-        let lab = self.lab;
-        let other = lab.balancer(3 - controller);
-        let mut rest = vec![&self.router.host, &lab.switch, other];
-        rest.extend(&lab.nodes);
-        lab.part(&[&[lab.balancer(controller)], &rest])
     }
 
     /// Where the router's routes to the VIPs lead: controllers' ids, for IPv4 and for IPv6.
