@@ -85,6 +85,12 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         bpffs: Option<PathBuf>,
     },
+    /// Watch over this machine's VIPs for when the controller of a pair cannot.
+    ///
+    /// A killed controller leaves the VIPs where they are. When its data plane gives way to the
+    /// other main, this takes them away, so that a routing daemon announces them here no longer. It
+    /// runs beside the controller, as a service of its own.
+    Guard,
     /// The access nodes: who is there, and who takes calls.
     Nodes(Place),
     /// Calls that live away from home.
@@ -138,6 +144,7 @@ impl Cli {
             }
             Command::Reload => reload(config, *json)?,
             Command::Detach { bpffs } => detach(config, bpffs, *json)?,
+            Command::Guard => daemon::guard(config)?,
             Command::Nodes(place) => {
                 let mut output = io::stdout().lock();
                 unless_unread(observe::nodes(&place, config, *json, &mut output))?;

@@ -6,6 +6,7 @@
 //! Whatever can fail comes before the program is attached or replaced: a start that fails changes
 //! nothing for traffic. Stopping changes nothing either; that is what `detach` is for.
 
+mod guard;
 mod learnt;
 mod paired;
 mod privileges;
@@ -41,6 +42,8 @@ use crate::plane::clock::Clock;
 use crate::plane::{LoadOptions, Maps, Plane, Site};
 use crate::status::{Learnt, Roster, StatusCounts, StatusTask};
 use crate::turn;
+
+pub use guard::guard;
 
 /// What the daemon knows beyond the maps, for whoever reports on it.
 #[derive(Clone)]

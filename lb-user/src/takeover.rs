@@ -30,7 +30,8 @@
 //! The addresses: a killed controller's machine goes on answering for the VIPs as long as its data plane
 //! is active, which is what fail-static asks for while no other is main. Two things end it: the data
 //! plane turns passive when another reigns, and then no question for a VIP gets as far as the kernel;
-//! and a controller that starts as stand-by calls [`Mover::release`], which removes what it finds.
+//! and a controller that starts as stand-by calls [`Mover::release`], which removes what it finds. A routing
+//! daemon asks no question: what it announces is there for [`guard`](crate::daemon::guard) to take away.
 //!
 //! # Capability
 //! `CAP_NET_ADMIN` is needed for every change of an address, not only when the socket is opened, so with

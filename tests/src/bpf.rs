@@ -54,6 +54,8 @@ pub(crate) const fn only(action: u32) -> [u64; 2] {
 pub(crate) enum Hook {
     /// On what comes in, in the driver.
     NativeXdp,
+    /// On what comes in, behind the driver (Linux 6.6).
+    Ingress,
     /// On what goes out (Linux 6.6).
     Egress,
 }
@@ -63,7 +65,7 @@ impl Hook {
     const fn program_type(self) -> u32 {
         match self {
             Self::NativeXdp => 6,
-            Self::Egress => 3,
+            Self::Ingress | Self::Egress => 3,
         }
     }
 
@@ -71,6 +73,7 @@ impl Hook {
     const fn attach_type(self) -> u32 {
         match self {
             Self::NativeXdp => 37,
+            Self::Ingress => 46,
             Self::Egress => 47,
         }
     }
@@ -79,7 +82,7 @@ impl Hook {
         match self {
             // XDP_FLAGS_DRV_MODE.
             Self::NativeXdp => 1 << 2,
-            Self::Egress => 0,
+            Self::Ingress | Self::Egress => 0,
         }
     }
 }

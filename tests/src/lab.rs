@@ -13,7 +13,7 @@
 //!
 //! A lab of a pair has a second LB at 10.77.0.9, the stand-by; then neither has the VIP until a
 //! controller brings it ([`Lab::start_pair`]). Faults of the network are made on the bridges
-//! ([`Cut`], [`Lab::unplug`], [`Lab::move_plug`]).
+//! ([`Cut`], [`Lab::unplug`], [`Lab::lose`], [`Lab::move_plug`]).
 //!
 //! Everything a lab makes bears the name `pm-<pid>-<number>-…` and lies in namespaces, so that labs
 //! neither meet each other nor the machine's own network. It is taken away on drop and on Ctrl-C;
@@ -25,17 +25,21 @@ mod cut;
 mod faults;
 pub(crate) mod held;
 mod host;
+mod loss;
 mod namespace;
 mod pass;
 mod process;
+mod router;
 mod sys;
 mod topology;
 
 pub use bpffs::Bpffs;
 pub use cut::Cut;
 pub use host::Host;
+pub use loss::Lost;
 pub use namespace::Namespace;
 pub use pass::PassProgram;
 pub use process::{Process, Signal, eventually, wait_until};
+pub use router::Router;
 pub use sys::{Scheduling, cpus, grow_receive_buffer, realtime_ns, run_on_cpu};
 pub use topology::{Arms, CONTROLLERS, Lab, Plan};

@@ -7,6 +7,7 @@
 //! | [`fleet`] | how is a lab brought into service? |
 //! | [`pair`] | how are two LBs brought into service? |
 //! | [`homes`] | where does a call belong? |
+//! | [`routing`] | who announces VIPs, and who follows? |
 //! | [`traffic`] | who calls, and who answers? |
 //! | [`dialogs`] | what becomes of calls that last? |
 //! | [`packets`] | what does the program do with this frame? |
@@ -27,5 +28,6 @@ pub mod lab;
 pub mod packets;
 pub mod pair;
 pub mod record;
+pub mod routing;
 pub mod stall;
 pub mod traffic;

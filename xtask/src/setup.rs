@@ -36,7 +36,7 @@ pub(crate) struct Args {
     /// Only what builds the BPF object
     #[arg(long)]
     bpf: bool,
-    /// Only the programs that tests and the demo run: SIPp, Kamailio, bpftool and others
+    /// Only the programs that tests and the demo run: SIPp, Kamailio, BIRD, bpftool and others
     #[arg(long)]
     lab: bool,
 }

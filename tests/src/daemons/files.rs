@@ -83,6 +83,8 @@ pub struct Pair {
     pub switchback: &'static str,
     /// How VIPs move: `address`, `announce` or `none`.
     pub vip: &'static str,
+    /// The interface that they come to.
+    pub vip_interface: &'static str,
     /// The version of the shared part of the configuration, by controller.
     pub versions: [u64; 2],
 }
@@ -97,6 +99,7 @@ impl Default for Pair {
             designated_state: "idle",
             switchback: "stay",
             vip: "address",
+            vip_interface: "eth0",
             versions: [1, 1],
         }
     }
@@ -288,10 +291,7 @@ fn pair_section(lab: &Lab, pair: &Pair, id: u16) -> Result<String> {
         },
         switchback = pair.switchback,
         vip = pair.vip,
-        interface = match pair.vip {
-            "announce" => "lo",
-            _ => "eth0",
-        },
+        interface = pair.vip_interface,
         version = version.context("a version for each controller")?,
     ))
 }

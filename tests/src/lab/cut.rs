@@ -17,7 +17,7 @@ use crate::bpf::{
 
 // `enum tcx_action_base` of <linux/bpf.h>.
 const TCX_NEXT: i32 = -1;
-const TCX_DROP: i32 = 2;
+pub(super) const TCX_DROP: i32 = 2;
 /// Offsets of `data` and `data_end` in `struct __sk_buff`.
 const DATA: i16 = 76;
 const DATA_END: i16 = 80;

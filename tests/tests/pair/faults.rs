@@ -8,6 +8,7 @@
 //! | [`partitions`] | is there ever more than one main, and is there one wherever there can be? |
 //! | [`half_dead`] | what of a machine that stands still, and goes on? |
 //! | [`cables`] | what of cables that are pulled or moved? |
+//! | [`ports`] | what of a main that the switch does not reach? |
 //! | [`restarts`] | what of daemons that are killed and started again? |
 //! | [`forgeries`] | what of control datagrams and links that are not genuine? |
 //! | [`floods`] | what of more of them than anybody can read? |
@@ -28,6 +29,7 @@ mod forgeries;
 mod half_dead;
 mod nodes;
 mod partitions;
+mod ports;
 mod questions;
 mod restarts;
 mod victims;

@@ -1,9 +1,9 @@
 # Installs the packages named in the arguments; runs as root.
 #
 # A package with a daemon starts and enables it on installation. The tests start their own, in
-# namespaces, and nobody wants a SIP server on the machine for having built this project. So starting
-# is forbidden for as long as apt-get runs, in the way that Debian has for it (policy-rc.d), and a
-# service that was not there before is disabled afterwards.
+# namespaces, and nobody wants a SIP server or a routing daemon on the machine for having built this
+# project. So starting is forbidden for as long as apt-get runs, in the way that Debian has for it
+# (policy-rc.d), and a service that was not there before is disabled afterwards.
 set -eu
 
 policy=/usr/sbin/policy-rc.d
@@ -19,12 +19,13 @@ fi
 new_services=
 for package in "$@"; do
     case $package in
-    kamailio)
-        # `dpkg-query` fails for a package it never heard of.
-        state=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null || true)
-        [ "$state" = installed ] || new_services="$new_services $package"
-        ;;
+    kamailio) service=kamailio ;;
+    bird2) service=bird ;;
+    *) continue ;;
     esac
+    # `dpkg-query` fails for a package it never heard of.
+    state=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null || true)
+    [ "$state" = installed ] || new_services="$new_services $service"
 done
 
 DEBIAN_FRONTEND=noninteractive apt-get install --yes -qq --no-install-recommends \

@@ -20,7 +20,7 @@ impl Tool {
 }
 
 /// What the tests, the demo and the benchmarks run.
-pub(crate) const LAB: [Tool; 9] = [
+pub(crate) const LAB: [Tool; 10] = [
     Tool {
         program: "ip",
         package: "iproute2",
@@ -35,6 +35,11 @@ pub(crate) const LAB: [Tool; 9] = [
         program: "kamailio",
         package: "kamailio",
         why: "Kamailio plays the SIP server of a node.",
+    },
+    Tool {
+        program: "bird",
+        package: "bird2",
+        why: "BIRD announces VIPs, and plays the router that follows it.",
     },
     Tool {
         program: "bpftool",

@@ -26,6 +26,7 @@ fn vips_to_announce_come_and_go_with_the_reign() -> Result<()> {
     let lab = lab()?;
     let pair = Pair {
         vip: "announce",
+        vip_interface: "lo",
         ..Pair::default()
     };
     let (mut service, watch) = begin(&lab, pair)?;

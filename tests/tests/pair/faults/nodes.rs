@@ -7,11 +7,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use pointsman_tests::daemons::{PATIENCE, Pair};
 use pointsman_tests::lab::{Signal, eventually};
+use pointsman_tests::pair::Service;
 use toml::{Table, Value};
 
 use super::begin::begin;
 use super::watch::Watch;
-use crate::service::{Service, lab};
+use crate::lab::lab;
 
 /// A VIP that only one of two files has.
 const MORE: &str = "10.77.0.101";
@@ -54,12 +55,7 @@ fn expect_of_both(
 #[test]
 fn a_main_stays_when_most_of_its_nodes_are_others() -> Result<()> {
     let lab = lab()?;
-    let mut service = begin(&lab, Pair::patient())?;
-    let watch = Watch::start(&service)?;
-    ensure!(
-        watch.wait_until_well(PATIENCE)? == 1,
-        "the first is the main"
-    );
+    let (mut service, watch) = begin(&lab, Pair::patient())?;
     watch.forget();
     let settled = |version: u64, needed: u64| {
         move |report: &serde_json::Value| {

@@ -1,0 +1,171 @@
+//! `pointsman guard`: takes the VIPs from this machine when its data plane has given way to another main and
+//! its controller, dead or stopped, has left them here.
+//!
+//! A process of its own, because what it is for is the controller's death. Without it, a killed main's VIPs
+//! stay: its data plane steers on, which is right until another reigns, and then drops what comes, while a
+//! routing daemon, which knows nothing of that, goes on announcing them. With VIPs that are announced by
+//! ARP nothing comes of that: a data plane that has given way answers no question for them.
+//!
+//! ```text
+//!             LOOK                     every CHECK, or at once when
+//!            ┌─────┐                   the data plane gives way
+//!            ▼     │   does not steer  ┌──────────────────────────┐
+//!   does it steer? ┴──────────────────►│ VIPs here? still passive? │──► remove them
+//!                                      └──────────────────────────┘
+//! ```
+//! It goes by the pinned maps, not by what the controller says, and never brings a VIP anywhere. What it reads
+//! anew at each check: the maps, which may be others after `detach`, and the configuration, as the controller
+//! would read it; one that is bad for the moment leaves the last that was good.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use caps::Capability;
+use lb_net::shutdown::Shutdown;
+use lb_net::systemd;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::{paired, privileges};
+use crate::config::Config;
+use crate::config::pair::{Pair, Takeover};
+use crate::config::shared;
+use crate::plane::{Maps, layout_dir};
+
+/// How often the data plane is looked at: two system calls. A call that is dropped meanwhile comes again
+/// after 500 ms (T1); a routing daemon and its peers take milliseconds too.
+const LOOK: Duration = Duration::from_millis(20);
+/// How often it is looked whether VIPs are here that should not be.
+const CHECK: Duration = Duration::from_secs(1);
+/// Opening pinned maps, and removing addresses.
+const KEEPS: &[Capability] = &[Capability::CAP_BPF, Capability::CAP_NET_ADMIN];
+
+/// Guards until told to stop.
+///
+/// # Errors
+/// There is nothing to guard, or the configuration is bad.
+pub fn guard(path: &Path) -> anyhow::Result<()> {
+    lb_net::telemetry::init();
+    // One thread: capabilities are a thread's.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    runtime.block_on(async {
+        let mut shutdown = Shutdown::on_signals().context("taking over signals")?;
+        let mut guard = Guard::open(path)?;
+        privileges::drop_all_but(KEEPS).context("dropping capabilities")?;
+        systemd::ready("guarding");
+        tokio::select! {
+            () = shutdown.requested() => Ok(()),
+            () = guard.run() => Ok(()),
+        }
+    })
+}
+
+struct Guard<'a> {
+    path: &'a Path,
+    config: Config,
+    maps: Option<Maps>,
+    /// What was complained about last, so that it is not said each second.
+    complaint: Option<String>,
+}
+
+impl<'a> Guard<'a> {
+    fn open(path: &'a Path) -> anyhow::Result<Self> {
+        let (config, _) = shared::read(path)?;
+        if moved_by(&config).is_none() {
+            bail!(
+                "{}: no controller moves VIPs here ([pair] with `vip` other than \"none\"), so there \
+                 is nothing to guard",
+                path.display()
+            );
+        }
+        Ok(Self {
+            path,
+            config,
+            maps: None,
+            complaint: None,
+        })
+    }
+
+    async fn run(&mut self) {
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut steered, mut check_at) = (true, Instant::now());
+        loop {
+            looks.tick().await;
+            let is_due = Instant::now() >= check_at;
+            if is_due {
+                // Not there before the controller's first start, and after `detach`.
+                self.maps = Maps::open(&layout_dir(&self.config.bpffs)).ok();
+            }
+            let steers = self.steers();
+            if !steers && (steered || is_due) {
+                let checked = self.check();
+                self.say(checked);
+            }
+            if is_due {
+                check_at = Instant::now() + CHECK;
+            }
+            steered = steers;
+        }
+    }
+
+    /// Without a data plane nothing is known, and what there is stays.
+    fn steers(&self) -> bool {
+        let look = |maps: &Maps| {
+            let heard = maps.plane_status()?.term_heard;
+            Ok::<_, crate::plane::AccessError>(maps.turnout()?.is_active(heard))
+        };
+        let seen = self.maps.as_ref().map(look);
+        seen.is_none_or(|steers| steers.unwrap_or(true))
+    }
+
+    /// Removes the VIPs that are here although the data plane does not steer.
+    fn check(&mut self) -> anyhow::Result<Vec<IpAddr>> {
+        if let Ok((config, _)) = shared::read(self.path) {
+            self.config = config;
+        }
+        let Some(pair) = moved_by(&self.config) else {
+            return Ok(Vec::new());
+        };
+        let (mover, _) = paired::mover(&self.config, pair)?;
+        // In this order. A controller that takes over has its data plane steer before it brings the VIPs:
+        // if these are its own, the second look says so.
+        if mover.present()?.is_empty() || self.steers() {
+            return Ok(Vec::new());
+        }
+        let moved = mover.release();
+        anyhow::ensure!(moved.failed.is_empty(), "cannot remove the VIPs: {moved}");
+        Ok(moved.changed)
+    }
+
+    fn say(&mut self, checked: anyhow::Result<Vec<IpAddr>>) {
+        match checked {
+            Ok(removed) => {
+                self.complaint = None;
+                if !removed.is_empty() {
+                    tracing::warn!(
+                        ?removed,
+                        "the data plane has given way; its controller had left VIPs here"
+                    );
+                }
+            }
+            Err(error) => {
+                let complaint = format!("{error:#}");
+                if self.complaint.as_ref() != Some(&complaint) {
+                    tracing::error!(error = complaint, "cannot guard the VIPs; trying again");
+                    self.complaint = Some(complaint);
+                }
+            }
+        }
+    }
+}
+
+/// The pair whose controller moves VIPs on this machine.
+fn moved_by(config: &Config) -> Option<&Pair> {
+    let pair = config.pair.as_ref()?;
+    (pair.takeover != Takeover::Nothing && !config.vips.is_empty()).then_some(pair)
+}

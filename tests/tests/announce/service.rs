@@ -1,0 +1,165 @@
+//! Two LBs behind a router, each with BIRD; a redirect server and a SIP server on each node.
+
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use pointsman_tests::daemons::{Daemons, Settings};
+use pointsman_tests::dialogs::{Callers, Dialog, Phase};
+use pointsman_tests::lab::{Arms, CONTROLLERS, Lab, Plan, Process, Router, wait_until};
+use pointsman_tests::routing::{start_bird, start_bird_on_router};
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One lab at a time: a dozen daemons are enough for a small machine.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// The lab of two LBs and a router.
+pub(crate) struct RoutedLab {
+    pub(crate) router: Router,
+    pub(crate) lab: Lab,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl RoutedLab {
+    pub(crate) fn start() -> Result<Self> {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let lab = Lab::start_pair(Plan {
+            nodes: 4,
+            arms: Arms::One,
+        })?;
+        Ok(Self {
+            router: lab.add_router()?,
+            lab,
+            _alone: alone,
+        })
+    }
+}
+
+/// Everything that runs in such a lab but the SIP servers.
+pub(crate) struct Service<'lab> {
+    pub(crate) lab: &'lab Lab,
+    pub(crate) router: &'lab Router,
+    pub(crate) daemons: Daemons<'lab>,
+    /// By id, less one.
+    controllers: Vec<Process>,
+    _redirects: Vec<Process>,
+    _birds: Vec<Process>,
+}
+
+impl<'lab> Service<'lab> {
+    /// Starts everything, one controller after the other, and waits until both know all nodes.
+    pub(crate) fn start(at: &'lab RoutedLab, settings: Settings) -> Result<Self> {
+        let (lab, router) = (&at.lab, &at.router);
+        let mut birds = vec![start_bird_on_router(lab, router)?];
+        for controller in CONTROLLERS {
+            birds.push(start_bird(lab, router, controller)?);
+        }
+        let daemons = Daemons::configure(lab, settings)?;
+        let redirects = lab.node_ids().map(|node| daemons.start_redirect(node));
+        let mut service = Self {
+            lab,
+            router,
+            _redirects: redirects.collect::<Result<_>>()?,
+            controllers: Vec::new(),
+            daemons,
+            _birds: birds,
+        };
+        for (id, role) in CONTROLLERS.into_iter().zip(["main", "stand-by"]) {
+            service
+                .controllers
+                .push(service.daemons.start_controller_of(id)?);
+            if service.daemons.settings().pair.is_some() {
+                service.wait_for_role(id, role)?;
+            }
+        }
+        let nodes: Vec<u16> = lab.node_ids().collect();
+        for (id, controller) in CONTROLLERS.into_iter().zip(&mut service.controllers) {
+            service.daemons.wait_for_nodes_of(id, controller, &nodes)?;
+        }
+        Ok(service)
+    }
+
+    /// Waits until a controller has a role, and knows who is the main.
+    pub(crate) fn wait_for_role(&self, controller: u16, role: &str) -> Result<()> {
+        wait_until(role, PATIENCE, || {
+            let Ok(report) = self.daemons.ask_of(controller, "cluster") else {
+                return Ok(None);
+            };
+            let is_so = report["role"] == role && !report["main"].is_null();
+            Ok(is_so.then_some(()))
+        })
+        .with_context(|| {
+            let running = &self.controllers[usize::from(controller) - 1];
+            format!("controller {controller} is not {role}:\n{}", running.log())
+        })
+    }
+
+    pub(crate) fn controller(&mut self, id: u16) -> &mut Process {
+        &mut self.controllers[usize::from(id) - 1]
+    }
+
+    /// Starts a controller again, and waits until it stands by.
+    pub(crate) fn restart(&mut self, id: u16) -> Result<()> {
+        *self.controller(id) = self.daemons.start_controller_of(id)?;
+        self.wait_for_role(id, "stand-by")
+    }
+
+    /// Where the router's routes to the VIPs lead: controllers' ids, for IPv4 and for IPv6.
+    pub(crate) fn ways(&self) -> Result<[Vec<u16>; 2]> {
+        let ways = |vip: IpAddr| -> Result<Vec<u16>> {
+            let ways = self.router.ways_to(vip)?;
+            let leads = |id: &u16| ways.contains(&self.lab.balancer(*id).address(vip));
+            let known: Vec<u16> = CONTROLLERS.into_iter().filter(leads).collect();
+            ensure!(known.len() == ways.len(), "{vip} by way of {ways:?}");
+            Ok(known)
+        };
+        Ok([ways(self.lab.vip_v4().ip())?, ways(self.lab.vip_v6().ip())?])
+    }
+
+    /// Waits until the router's routes to both VIPs lead to exactly these.
+    pub(crate) fn wait_for_ways(&self, wanted: &[u16]) -> Result<()> {
+        let mut last = Default::default();
+        wait_until(&format!("routes to {wanted:?}"), PATIENCE, || {
+            last = self.ways()?;
+            Ok(last.iter().all(|ways| ways == wanted).then_some(()))
+        })
+        .with_context(|| format!("they lead to {last:?}"))
+    }
+
+    /// Two switches, at ports whose datagrams the router sends by way of the first LB and of the second.
+    /// Which ports these are is another matter after each start of the machine.
+    pub(crate) fn callers(&self) -> Result<[Callers; 2]> {
+        let mut ports = [None; 2];
+        for port in (6100..6400).step_by(2) {
+            let way = self.router.way_of(self.lab, port)?;
+            let is_second = way == IpAddr::from(self.lab.balancer(2).v4);
+            ports[usize::from(is_second)].get_or_insert(port);
+        }
+        let [Some(first), Some(second)] = ports else {
+            bail!("all ports go one way: {ports:?}");
+        };
+        Ok([
+            Callers::open(self.lab, first)?,
+            Callers::open(self.lab, second)?,
+        ])
+    }
+}
+
+/// No call has been lost or refused.
+pub(crate) fn expect_none_lost(callers: &Callers) -> Result<()> {
+    let odd = |call: &&Dialog| matches!(call.phase, Phase::Lost | Phase::Refused(_));
+    let lost: Vec<_> = callers.calls().iter().filter(odd).collect();
+    let some = &lost[..lost.len().min(3)];
+    ensure!(lost.is_empty(), "{} calls are lost: {some:#?}", lost.len());
+    Ok(())
+}
+
+/// Every call has proved itself at its own node, and was ended there.
+pub(crate) fn expect_all_over(callers: &Callers) -> Result<()> {
+    let odd = |call: &&Dialog| call.phase != Phase::Over || call.changes == 0;
+    let odd: Vec<_> = callers.calls().iter().filter(odd).collect();
+    ensure!(odd.is_empty(), "{} calls: {:#?}", odd.len(), odd.first());
+    Ok(())
+}
