@@ -97,6 +97,26 @@ impl<'lab> Daemons<'lab> {
         said(self.redirect_command(node, verb).arg("--json"))
     }
 
+    /// Whether a node's redirect server speaks, and takes all nodes of the lab to be up.
+    pub fn hears_all(&self, node: u16) -> bool {
+        let Ok(status) = self.ask_redirect(node, "status") else {
+            return false;
+        };
+        let rows = status["nodes"].as_array().into_iter().flatten();
+        let up = rows.filter(|row| row["liveness"] == "Up").count();
+        up == self.lab.nodes.len() && status["speaking"] == true
+    }
+
+    /// How often a node's redirect server has counted something.
+    ///
+    /// # Errors
+    /// It does not answer, or counts nothing of the kind.
+    pub fn counted(&self, node: u16, what: &str) -> Result<u64> {
+        let status = self.ask_redirect(node, "status")?;
+        let count = status["redirect"]["counts"][what].as_u64();
+        count.with_context(|| format!("no counter `{what}`: {status}"))
+    }
+
     /// The controller's configuration file.
     pub fn controller_file(&self) -> PathBuf {
         self.controller_file_of(1)

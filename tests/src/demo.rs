@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use crate::daemons::{Daemons, Redirecting, Settings};
-use crate::lab::{Arms, Lab, Plan};
+use crate::lab::Lab;
 
 pub use args::Args;
 use report::Report;
@@ -38,10 +38,7 @@ const KAMAILIO: u16 = 3;
 /// Something is missing on this machine, or a program ended that was not to end.
 pub fn run(args: &Args) -> Result<ExitCode> {
     screen::introduce(args);
-    let lab = Lab::start(Plan {
-        nodes: NODES,
-        arms: Arms::One,
-    })?;
+    let lab = Lab::of(NODES)?;
     let pair = failover::lab()?;
     let result = run_in(&lab, &pair, args);
     let went_well = result.as_ref().is_ok_and(Report::all_kept);

@@ -8,6 +8,7 @@ mod kamailio;
 mod message;
 mod packets;
 mod server;
+mod sipp;
 mod switch;
 mod voice;
 

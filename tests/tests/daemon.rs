@@ -9,17 +9,14 @@ use anyhow::{Context, Result, ensure};
 use lb_common::{Admission, Outcome, Reason};
 use pointsman_tests::daemons::{Daemons, KernelObjects, PATIENCE, Settings};
 use pointsman_tests::fleet::Fleet;
-use pointsman_tests::lab::{Arms, Lab, PassProgram, Plan, Process, Signal, eventually};
+use pointsman_tests::lab::{Lab, PassProgram, Process, Signal, eventually};
 use pointsman_tests::record::{Calls, Recorder};
 use pointsman_tests::traffic::{CallLoad, Client, Stream, Switch, clean_rate, start_sipp_server};
 
 const NODES: u16 = 3;
 
 fn lab() -> Result<Lab> {
-    Lab::start(Plan {
-        nodes: NODES,
-        arms: Arms::One,
-    })
+    Lab::of(NODES)
 }
 
 /// How a controller ends.
@@ -228,10 +225,7 @@ fn only_detach_ends_steering() -> Result<()> {
 fn a_node_joins_and_no_call_moves() -> Result<()> {
     const NEW: u16 = 4;
     const CALLS: usize = 300;
-    let lab = Lab::start(Plan {
-        nodes: 4,
-        arms: Arms::One,
-    })?;
+    let lab = Lab::of(4)?;
     let without = Settings {
         left_out: vec![NEW],
         ..Settings::default()

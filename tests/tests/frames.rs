@@ -6,17 +6,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use pointsman_tests::daemons::{PATIENCE, Settings};
 use pointsman_tests::fleet::Fleet;
-use pointsman_tests::lab::{Arms, Lab, Plan, eventually};
+use pointsman_tests::lab::{Lab, eventually};
 use pointsman_tests::record::{CallHash, PacketSocket, Recorder};
 use pointsman_tests::traffic::{Client, Ears, frame};
 
 const NODES: u16 = 3;
 
 fn lab() -> Result<Lab> {
-    Lab::start(Plan {
-        nodes: NODES,
-        arms: Arms::One,
-    })
+    Lab::of(NODES)
 }
 
 /// Tagged frames go to the same node as untagged ones, and keep their tags.

@@ -136,10 +136,7 @@ fn hosts(lab: &Lab) -> Vec<&Host> {
 
 #[test]
 fn faults_cut_what_they_say() -> Result<()> {
-    let lab = Lab::start_pair(Plan {
-        nodes: 3,
-        arms: Arms::One,
-    })?;
+    let lab = Lab::pair_of(3)?;
     let hosts = hosts(&lab);
     let mut talk = Talk::open(hosts.clone())?;
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use lb_common::Admission;
 use pointsman_tests::daemons::{Daemons, PATIENCE, Settings};
 use pointsman_tests::fleet::Fleet;
-use pointsman_tests::lab::{Arms, Lab, Plan, Process, Signal, eventually};
+use pointsman_tests::lab::{Lab, Process, Signal, eventually};
 use pointsman_tests::record::{CallHash, Calls, Recorder};
 use pointsman_tests::stall::{self, StallWitness};
 use pointsman_tests::traffic::{Client, Stream};
@@ -86,10 +86,7 @@ fn wait_until_shunned(watch: &Watch<'_>, fleet: &Fleet<'_>, node: u16, name: &st
 /// The repeated INVITE must find the same node, or the call would be set up twice.
 #[test]
 fn a_repeated_invite_finds_its_node_though_that_turned_busy() -> Result<()> {
-    let lab = Lab::start(Plan {
-        nodes: 3,
-        arms: Arms::One,
-    })?;
+    let lab = Lab::of(3)?;
     let fleet = Fleet::start(&lab, Settings::patient())?;
     let watch = Watch::start(&lab)?;
     for node in lab.node_ids() {
@@ -130,10 +127,7 @@ fn a_repeated_invite_finds_its_node_though_that_turned_busy() -> Result<()> {
 #[test]
 fn a_repeated_invite_finds_its_node_though_that_turned_stale() -> Result<()> {
     const NODE: u16 = 2;
-    let lab = Lab::start(Plan {
-        nodes: 3,
-        arms: Arms::One,
-    })?;
+    let lab = Lab::of(3)?;
     // Ten seconds from `Stale` to `Down`: the test must be over by then.
     let settings = Settings {
         down_periods: 500,
@@ -163,10 +157,7 @@ fn a_repeated_invite_finds_its_node_though_that_turned_stale() -> Result<()> {
 fn a_dead_node_moves_nobody_elses_calls() -> Result<()> {
     const DEAD: u16 = 3;
     const CALLS: usize = 400;
-    let lab = Lab::start(Plan {
-        nodes: 4,
-        arms: Arms::One,
-    })?;
+    let lab = Lab::of(4)?;
     let mut fleet = Fleet::start(&lab, Settings::default())?;
     let watch = Watch::start(&lab)?;
     let mut at = HashMap::new();
@@ -245,10 +236,7 @@ const DETECTION_LIMIT: Duration = Duration::from_millis(80);
 /// Kills a node's redirect server under load and measures for how long new calls still came.
 fn detect(with_controller: bool) -> Result<()> {
     const DEAD: u16 = 2;
-    let lab = Lab::start(Plan {
-        nodes: 3,
-        arms: Arms::One,
-    })?;
+    let lab = Lab::of(3)?;
     let daemons = Daemons::configure(&lab, Settings::default())?;
     let mut controller = daemons.start_controller()?;
     let mut nodes: Vec<Process> = lab

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use pointsman_tests::daemons::{Daemons, GROUP_V6, PATIENCE, Settings};
-use pointsman_tests::lab::{Arms, Lab, Plan, Process, eventually, realtime_ns};
+use pointsman_tests::lab::{Lab, Process, eventually, realtime_ns};
 use pointsman_tests::record::{BeaconSighting, Recorder};
 use pointsman_tests::traffic::{start_kamailio, start_sipp_server};
 
@@ -59,10 +59,7 @@ fn start_server(lab: &Lab, node: u16) -> Result<Process> {
 /// Kamailio on the other) is killed while the redirect server lives, and come back with it.
 #[test]
 fn a_node_speaks_only_while_its_sip_server_answers() -> Result<()> {
-    let lab = Lab::start(Plan {
-        nodes: 3,
-        arms: Arms::One,
-    })?;
+    let lab = Lab::of(3)?;
     let daemons = Daemons::configure(
         &lab,
         Settings {
@@ -95,10 +92,7 @@ fn a_node_speaks_only_while_its_sip_server_answers() -> Result<()> {
 /// After `kill -9` a node speaks with a higher epoch: what it said before cannot be played again.
 #[test]
 fn a_reborn_node_has_a_higher_epoch() -> Result<()> {
-    let lab = Lab::start(Plan {
-        nodes: 2,
-        arms: Arms::One,
-    })?;
+    let lab = Lab::of(2)?;
     let daemons = Daemons::configure(&lab, Settings::default())?;
     let ether = Ether {
         recorder: Recorder::start(&lab.nodes)?,
@@ -120,10 +114,7 @@ fn a_reborn_node_has_a_higher_epoch() -> Result<()> {
 /// The status plane over IPv6 multicast, from real redirect servers to a real controller.
 #[test]
 fn beacons_over_ipv6() -> Result<()> {
-    let lab = Lab::start(Plan {
-        nodes: 2,
-        arms: Arms::One,
-    })?;
+    let lab = Lab::of(2)?;
     let settings = Settings {
         groups: vec![GROUP_V6],
         ..Settings::default()

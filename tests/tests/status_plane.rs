@@ -6,17 +6,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use pointsman_tests::daemons::{BEACON_KEY_ID, Daemons, PATIENCE, Redirecting, Settings};
-use pointsman_tests::lab::{Arms, Lab, Plan, Process, Signal, eventually, realtime_ns};
+use pointsman_tests::lab::{Lab, Process, Signal, eventually, realtime_ns};
 use pointsman_tests::record::Recorder;
 use pointsman_tests::traffic::{CallLoad, Switch, Voice, start_sipp_server};
 
 const NEXT_KEY_ID: u8 = BEACON_KEY_ID + 1;
 
 fn lab(nodes: u16) -> Result<Lab> {
-    Lab::start(Plan {
-        nodes,
-        arms: Arms::One,
-    })
+    Lab::of(nodes)
 }
 
 /// Changes the key file of all machines, which the lab has in one place, and tells everybody.

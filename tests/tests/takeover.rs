@@ -10,16 +10,13 @@ use lb_user::takeover::{Keeper, Mode, Mover, TakeoverError};
 use lb_user::turn;
 use pointsman_tests::daemons::{Daemons, PATIENCE, Settings};
 use pointsman_tests::homes::Homes;
-use pointsman_tests::lab::{Arms, Host, Lab, Plan, eventually};
+use pointsman_tests::lab::{Host, Lab, eventually};
 use tokio::runtime::{Builder, Runtime};
 
 const PORT: &str = "eth0";
 
 fn lab() -> Result<Lab> {
-    Lab::start_pair(Plan {
-        nodes: 1,
-        arms: Arms::One,
-    })
+    Lab::pair_of(1)
 }
 
 fn vips(lab: &Lab) -> [IpAddr; 2] {

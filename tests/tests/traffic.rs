@@ -66,19 +66,13 @@ fn check(stats: &CallStats, nodes: &[Tape], beside: &Tape) -> Result<()> {
 
 #[test]
 fn calls_over_ipv4() -> Result<()> {
-    let lab = Lab::start(Plan {
-        nodes: 3,
-        arms: Arms::One,
-    })?;
+    let lab = Lab::of(3)?;
     carry_calls(&lab, lab.vip_v4())
 }
 
 #[test]
 fn calls_over_ipv6() -> Result<()> {
-    let lab = Lab::start(Plan {
-        nodes: 3,
-        arms: Arms::One,
-    })?;
+    let lab = Lab::of(3)?;
     carry_calls(&lab, lab.vip_v6())
 }
 
@@ -94,10 +88,7 @@ fn calls_through_two_arms() -> Result<()> {
 /// What every figure of the other tests stands on: the lab itself loses nothing.
 #[test]
 fn the_lab_carries_calls_without_a_load_balancer() -> Result<()> {
-    let lab = Lab::start(Plan {
-        nodes: 2,
-        arms: Arms::One,
-    })?;
+    let lab = Lab::of(2)?;
     for node in lab.node_ids() {
         let host = lab.node(node);
         let target = std::net::SocketAddr::new(host.v4.into(), 5060);

@@ -28,7 +28,7 @@ use anyhow::{Context, Result};
 
 use super::table::{Row, Unit};
 use crate::daemons::{Daemons, Redirecting, Settings};
-use crate::lab::{Arms, Lab, Plan, Scheduling, run_on_cpu};
+use crate::lab::{Lab, Scheduling, run_on_cpu};
 use load::Load;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -63,10 +63,7 @@ pub struct Forwarded {
 /// # Errors
 /// A program is not there, or messages are lost.
 pub fn measure(plan: Forwarding, mut progress: impl FnMut(u32)) -> Result<Forwarded> {
-    let lab = Lab::start(Plan {
-        nodes: 1,
-        arms: Arms::One,
-    })?;
+    let lab = Lab::of(1)?;
     let settings = Settings {
         period: Duration::from_millis(100),
         redirecting: Some(Redirecting::default()),

@@ -11,7 +11,7 @@ use super::bpf;
 use super::subject::Bench;
 use super::table::{Row, Unit};
 use crate::bpf::{Hook, only};
-use crate::lab::{Arms, Lab, Plan};
+use crate::lab::Lab;
 use crate::packets::XDP_DROP;
 
 /// The two ends of the link.
@@ -27,10 +27,7 @@ struct Link {
 
 impl Link {
     fn new() -> Result<Self> {
-        let lab = Lab::start(Plan {
-            nodes: 1,
-            arms: Arms::One,
-        })?;
+        let lab = Lab::of(1)?;
         let (near, far) = (&lab.lb.namespace, lab.bridge());
         near.ip(&format!(
             "link add {NEAR} type veth peer name {FAR} netns {}",

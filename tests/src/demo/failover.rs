@@ -12,7 +12,7 @@ use super::screen::{self, count};
 use crate::daemons::{Pair, Redirecting, Settings};
 use crate::dialogs::{Bustle, Callees, Callers, Phase};
 use crate::homes::Homes;
-use crate::lab::{Arms, Lab, Plan, realtime_ns};
+use crate::lab::{Lab, realtime_ns};
 use crate::pair::Service;
 use crate::record::{Recorder, first_served};
 
@@ -56,10 +56,7 @@ pub(super) struct Failover {
 
 /// The lab with two LBs.
 pub(super) fn lab() -> Result<Lab> {
-    Lab::start_pair(Plan {
-        nodes: NODES,
-        arms: Arms::One,
-    })
+    Lab::pair_of(NODES)
 }
 
 /// Loses the main.

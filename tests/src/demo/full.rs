@@ -59,9 +59,7 @@ pub(super) fn run(daemons: &mut Daemons<'_>) -> Result<Moves> {
     for node in 1..=NODES {
         eventually(&format!("node {node} to hear the others"), PATIENCE, || {
             nodes[usize::from(node) - 1].expect_running()?;
-            Ok(daemons
-                .ask_redirect(node, "status")
-                .is_ok_and(|status| hears_all(&status)))
+            Ok(daemons.hears_all(node))
         })?;
     }
     let recorder = Recorder::start(std::iter::once(&lab.switch).chain(&lab.nodes))?;
@@ -109,12 +107,6 @@ fn explain() {
         "It has told the LB by then that the call is its own: what comes to the VIP later",
     );
     screen::line("(re-INVITE, BYE) is steered to it, not to the home of its Call-ID.");
-}
-
-fn hears_all(status: &serde_json::Value) -> bool {
-    let rows = status["nodes"].as_array().into_iter().flatten();
-    let up = rows.filter(|row| row["liveness"] == "Up").count();
-    up == usize::from(NODES) && status["speaking"] == true
 }
 
 /// Calls that the switch was told to take elsewhere, in the order of their 302, and by which machine.

@@ -94,6 +94,24 @@ impl Lab {
         Self::build(plan, true)
     }
 
+    /// A lab of so many nodes, whose LB has one port.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn of(nodes: u16) -> Result<Self> {
+        let arms = Arms::One;
+        Self::start(Plan { nodes, arms })
+    }
+
+    /// A lab of so many nodes and two LBs, each with one port.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn pair_of(nodes: u16) -> Result<Self> {
+        let arms = Arms::One;
+        Self::start_pair(Plan { nodes, arms })
+    }
+
     fn build(plan: Plan, is_pair: bool) -> Result<Self> {
         held::start();
         static LABS: AtomicU32 = AtomicU32::new(1);

@@ -1,11 +1,12 @@
 //! SIPp as a node's SIP server.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::sipp;
 use crate::lab::{Host, Lab, Process, eventually};
 
 const SCENARIO: &str = include_str!("../../scenarios/node.xml");
@@ -17,33 +18,8 @@ const SCENARIO: &str = include_str!("../../scenarios/node.xml");
 pub fn start(lab: &Lab, node: &Host, name: &str, listen: SocketAddr) -> Result<Process> {
     let scenario = lab.directory().join("node.xml");
     fs::write(&scenario, SCENARIO).context("cannot write SIPp's scenario")?;
-    let mut command = node.namespace.command("sipp");
-    command.arg("-sf").arg(&scenario);
-    command.args([
-        "-i",
-        &unbracketed(listen.ip()),
-        "-bind_local",
-        "-p",
-        &listen.port().to_string(),
-    ]);
-    // No screen, no control port; buffers for bursts; read what is there before timers run.
-    command.args([
-        "-nostdin",
-        "-f",
-        "3600",
-        "-cp",
-        "0",
-        "-buff_size",
-        "4000000",
-    ]);
-    command.args([
-        "-max_recv_loops",
-        "5000",
-        "-max_sched_loops",
-        "5000",
-        "-timer_resol",
-        "1",
-    ]);
+    let mut command = sipp::command(node, &scenario, listen.ip());
+    command.args(["-bind_local", "-p", &listen.port().to_string()]);
     // A Call-ID whose call is over may come again.
     command.args(["-deadcall_wait", "0"]);
     // What belongs to calls it does not know is no reason to answer or to fail.
@@ -72,9 +48,4 @@ pub(super) fn wait_for_listener(
             Ok(sockets.split_whitespace().any(|word| word == wanted))
         },
     )
-}
-
-/// The address as SIPp wants it on its command line.
-pub(super) fn unbracketed(address: IpAddr) -> String {
-    address.to_string()
 }

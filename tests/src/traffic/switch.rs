@@ -1,14 +1,13 @@
 //! SIPp as the switch: calls at a rate, and what became of them.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::following;
-use super::server::unbracketed;
+use super::{following, sipp};
 use crate::lab::{Lab, Process, Signal};
 
 const SCENARIO: &str = include_str!("../../scenarios/switch.xml");
@@ -72,29 +71,15 @@ impl Switch {
         let scenario = lab.directory().join(format!("{name}.xml"));
         fs::write(&scenario, text).context("cannot write SIPp's scenario")?;
         let statistics = lab.directory().join(format!("{name}.csv"));
-        let local: IpAddr = lab.switch.address(load.target.ip());
-        let mut command = lab.switch.namespace.command("sipp");
-        command
-            .arg(load.target.to_string())
-            .arg("-sf")
-            .arg(&scenario);
-        command.args(["-i", &unbracketed(local), "-s", "service"]);
+        let local = lab.switch.address(load.target.ip());
+        let mut command = sipp::command(&lab.switch, &scenario, local);
+        command.arg(load.target.to_string());
+        command.args(["-s", "service"]);
         command.args(["-m", &load.calls.to_string(), "-r", &load.rate.to_string()]);
         command.args(["-d", &load.talk.as_millis().to_string()]);
         // Calls that hang must not keep new ones from coming: that would hide an outage.
         command.args(["-l", &load.calls.max(1000).to_string()]);
         command.args(["-recv_timeout", "8000"]);
-        command.args([
-            "-nostdin",
-            "-f",
-            "3600",
-            "-cp",
-            "0",
-            "-buff_size",
-            "4000000",
-        ]);
-        command.args(["-max_recv_loops", "5000", "-max_sched_loops", "5000"]);
-        command.args(["-timer_resol", "1"]);
         command
             .args(["-trace_stat", "-fd", "1", "-stf"])
             .arg(&statistics);

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use lb_sip::Method;
 use pointsman_tests::daemons::{Daemons, PATIENCE, Redirecting, Settings};
 use pointsman_tests::homes::Homes;
-use pointsman_tests::lab::{Arms, Lab, Plan, Process, eventually};
+use pointsman_tests::lab::{Lab, Process, eventually};
 use pointsman_tests::traffic::start_registrar;
 use serde_json::Value;
 
@@ -22,10 +22,7 @@ pub(crate) const AT_ONCE: Duration = Duration::from_millis(1);
 
 /// A lab of some nodes.
 pub(crate) fn lab() -> Result<Lab> {
-    Lab::start(Plan {
-        nodes: 2,
-        arms: Arms::One,
-    })
+    Lab::of(2)
 }
 
 /// Controller, redirect servers and Kamailios. The lab outlives it.
@@ -99,9 +96,7 @@ impl<'lab> Service<'lab> {
 
     /// How often [`HOME`]'s redirect server has counted something.
     pub(crate) fn counted(&self, what: &str) -> Result<u64> {
-        let status = self.status(HOME)?;
-        let count = status["redirect"]["counts"][what].as_u64();
-        count.with_context(|| format!("no counter `{what}`: {status}"))
+        self.daemons.counted(HOME, what)
     }
 
     /// Fails unless [`HOME`] has this many calls, of which as many are in each state as said: early,

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 use pointsman_tests::daemons::{Pair, Redirecting, Settings};
-use pointsman_tests::lab::{Arms, Lab, Plan};
+use pointsman_tests::lab::Lab;
 
 /// Labs of pairs one at a time: a dozen daemons that count milliseconds are enough for a small machine.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -27,10 +27,7 @@ impl Deref for OnlyLab {
 /// The lab of a pair with four nodes.
 pub(crate) fn lab() -> Result<OnlyLab> {
     let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let lab = Lab::start_pair(Plan {
-        nodes: 4,
-        arms: Arms::One,
-    })?;
+    let lab = Lab::pair_of(4)?;
     Ok(OnlyLab { lab, _alone: alone })
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use lb_common::sip::Method;
 use pointsman_tests::daemons::{PATIENCE, Redirecting};
-use pointsman_tests::lab::{Arms, Lab, Plan, eventually, realtime_ns};
+use pointsman_tests::lab::{Lab, eventually, realtime_ns};
 use pointsman_tests::record::{Calls, Kind, Recorder, Sighting};
 use pointsman_tests::traffic::{CallLoad, Switch};
 
@@ -30,10 +30,7 @@ fn in_dialog(sighting: &Sighting, wanted: Method) -> bool {
 /// old ones are served to their end, and then it says so.
 #[test]
 fn a_node_is_emptied_without_a_call_lost() -> Result<()> {
-    let lab = Lab::start(Plan {
-        nodes: 3,
-        arms: Arms::One,
-    })?;
+    let lab = Lab::of(3)?;
     let service = Service::start(&lab, redirecting(Redirecting::default()))?;
     let recorder = Recorder::start(&lab.nodes)?;
     let load = CallLoad {
@@ -90,7 +87,7 @@ fn a_node_is_emptied_without_a_call_lost() -> Result<()> {
         .redirect_command(DRAINED, "undrain")
         .output()?;
     ensure!(said.status.success(), "{said:?}");
-    let taken = service.counted(DRAINED, "call-taken")?;
+    let taken = service.daemons.counted(DRAINED, "call-taken")?;
     let again = CallLoad {
         calls: 300,
         talk: Duration::from_millis(50),
@@ -99,7 +96,7 @@ fn a_node_is_emptied_without_a_call_lost() -> Result<()> {
     let stats = Switch::start(&lab, "again", &again)?.wait(Duration::from_secs(60))?;
     assert_eq!((stats.succeeded, stats.failed), (300, 0), "{stats:?}");
     assert!(
-        service.counted(DRAINED, "call-taken")? > taken,
+        service.daemons.counted(DRAINED, "call-taken")? > taken,
         "it takes calls again"
     );
     Ok(())

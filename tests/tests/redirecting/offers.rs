@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 use lb_common::sip::Method;
 use pointsman_tests::daemons::{Redirecting, Settings};
-use pointsman_tests::lab::{Arms, Host, Lab, Plan};
+use pointsman_tests::lab::{Host, Lab};
 use pointsman_tests::record::{CallHash, Kind, Ladder, Recorder, Sighting, Tape};
 use pointsman_tests::stall::{self, StallWitness};
 use pointsman_tests::traffic::{CallLoad, CallStats, MAX_REDIRECTS, Switch};
@@ -20,10 +20,7 @@ use crate::service::{Service, redirecting};
 const FULL: u16 = 1;
 
 fn lab() -> Result<Lab> {
-    Lab::start(Plan {
-        nodes: 3,
-        arms: Arms::One,
-    })
+    Lab::of(3)
 }
 
 /// Node [`FULL`] is full nearly at once, the others never.
@@ -148,7 +145,7 @@ fn calls_move(mode: &'static str) -> Result<()> {
         "relay" => ("call-relayed", "call-promised"),
         _ => ("call-redirected", "call-taken-offered"),
     };
-    assert_eq!(service.counted(FULL, offered)?, moved as u64);
+    assert_eq!(service.daemons.counted(FULL, offered)?, moved as u64);
     assert_eq!(service.counted_by_all(taken)?, moved as u64);
     assert_eq!(service.counted_by_all("call-taken-offered")?, moved as u64);
     assert_eq!(service.counted_by_all("call-taken")?, 300 - moved as u64);
@@ -240,7 +237,7 @@ fn a_call_is_proxied_for_who_does_not_follow() -> Result<()> {
     };
     let stats = Switch::start(&lab, "switch", &load)?.wait(Duration::from_secs(60))?;
     assert_eq!((stats.succeeded, stats.failed), (300, 0), "{stats:?}");
-    let proxied = service.counted(FULL, "call-proxied")?;
+    let proxied = service.daemons.counted(FULL, "call-proxied")?;
     assert!(proxied > 50, "{proxied} calls were proxied");
     assert_eq!(service.counted_by_all("call-taken-offered")?, proxied);
     for node in lab.node_ids() {

@@ -43,18 +43,11 @@ impl<'lab> Service<'lab> {
     }
 
     fn wait_until_nodes_know_each_other(&mut self) -> Result<()> {
-        let nodes = self.daemons.lab().nodes.len();
         for node in self.daemons.lab().node_ids() {
             let redirect = &mut self.redirects[usize::from(node) - 1];
             eventually(&format!("node {node} to hear all"), PATIENCE, || {
                 redirect.expect_running()?;
-                let Ok(status) = self.daemons.ask_redirect(node, "status") else {
-                    return Ok(false);
-                };
-                let rows = status["nodes"].as_array();
-                let up = rows.into_iter().flatten();
-                let up = up.filter(|row| row["liveness"] == "Up").count();
-                Ok(up == nodes && status["speaking"] == true)
+                Ok(self.daemons.hears_all(node))
             })?;
         }
         Ok(())
@@ -65,17 +58,10 @@ impl<'lab> Service<'lab> {
         self.redirects[usize::from(node) - 1].log()
     }
 
-    /// How often a redirect server has counted something.
-    pub(crate) fn counted(&self, node: u16, what: &str) -> Result<u64> {
-        let status = self.daemons.ask_redirect(node, "status")?;
-        let count = status["redirect"]["counts"][what].as_u64();
-        anyhow::Context::with_context(count, || format!("no counter `{what}`: {status}"))
-    }
-
-    /// The same, over all nodes.
+    /// How often redirect servers have counted something, all together.
     pub(crate) fn counted_by_all(&self, what: &str) -> Result<u64> {
         let nodes = self.daemons.lab().node_ids();
-        nodes.map(|node| self.counted(node, what)).sum()
+        nodes.map(|node| self.daemons.counted(node, what)).sum()
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use pointsman_tests::daemons::Redirecting;
-use pointsman_tests::lab::{Arms, Lab, Plan};
+use pointsman_tests::lab::Lab;
 use pointsman_tests::record::{Calls, Recorder};
 use pointsman_tests::traffic::{CallLoad, Switch};
 
@@ -51,18 +51,12 @@ fn carry_calls(lab: &Lab, vip: SocketAddr) -> Result<()> {
 
 #[test]
 fn calls_over_ipv4() -> Result<()> {
-    let lab = Lab::start(Plan {
-        nodes: 3,
-        arms: Arms::One,
-    })?;
+    let lab = Lab::of(3)?;
     carry_calls(&lab, lab.vip_v4())
 }
 
 #[test]
 fn calls_over_ipv6() -> Result<()> {
-    let lab = Lab::start(Plan {
-        nodes: 3,
-        arms: Arms::One,
-    })?;
+    let lab = Lab::of(3)?;
     carry_calls(&lab, lab.vip_v6())
 }
