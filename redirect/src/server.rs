@@ -165,6 +165,7 @@ pub(crate) struct Server {
     fresh: (SipKey, u64),
     /// Empty between calls.
     events: Vec<table::Event>,
+    /// Our Via as it was written last: its room is used again.
     via: String,
 }
 

@@ -90,9 +90,7 @@ impl Server {
         if entry.is_behind_node {
             return None;
         }
-        let dialogs = self.dialogs.of_call(&entry.call_id);
-        let live = dialogs.filter(|(_, dialog)| dialog.end().is_none());
-        let mut live = live.peekable();
+        let mut live = self.live_dialogs(entry).peekable();
         let (first, dialog) = *live.peek()?;
         let mut told = Told {
             entry,

@@ -59,8 +59,6 @@ pub(crate) enum Residence {
 /// A call that has a dialog which is not over, or is about to.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// Dialogs that are not over.
-    pub live: u32,
     /// The SIP server, or the node that the call is forwarded to.
     pub inner: SocketAddr,
     /// Where its first INVITE came from or went to; on a stream, where its last request came from.
@@ -80,7 +78,6 @@ impl Entry {
     /// A call between the SIP server, or another node, and a peer.
     pub(crate) fn new(inner: SocketAddr, outer: Hop, is_outgoing: bool) -> Self {
         Self {
-            live: 0,
             inner,
             outer,
             is_outgoing,

@@ -10,6 +10,7 @@ use lb_proto::admission::server::LONGEST_PAUSE;
 use lb_proto::call::Call;
 use lb_sip::dialog::table::Observed;
 use lb_sip::headers::NameAddr;
+use lb_sip::message::EditError;
 use lb_sip::{Edit, Essentials, Message, Method, Name, Uri};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -110,13 +111,9 @@ impl Server {
         }
         let mut edit = message.edit();
         edit.pop(Name::Via, 1);
-        if matches!(to.way, Way::Stream(_)) && message.header(Name::ContentLength).is_none() {
-            // What UDP may leave out, a stream may not (§18.3).
-            let length = message.body().len().to_string();
-            edit.add(Name::ContentLength, length)
-                .map_err(|_| Count::NotChanged)?;
-        }
-        let bytes = edit.finish().map_err(|_| Count::NotChanged)?;
+        let done = say_length(&mut edit, message, to.way);
+        let bytes = done.and_then(|()| edit.finish());
+        let bytes = bytes.map_err(|_| Count::NotChanged)?;
         self.note_overload(now, from, message);
 
         let mut routes = Vec::new();
@@ -205,9 +202,7 @@ impl Server {
             if let Some(uri) = request_uri {
                 edit.set_request_uri(uri)?;
             }
-            if matches!(to.way, Way::Stream(_)) && message.header(Name::ContentLength).is_none() {
-                edit.add(Name::ContentLength, message.body().len().to_string())?;
-            }
+            say_length(edit, message, to.way)?;
             edit.finish()
         };
         let bytes = change(&mut edit).map_err(|_| Count::NotChanged)?;
@@ -282,6 +277,14 @@ impl Server {
             self.set_probed(now, self.probed);
         }
     }
+}
+
+/// Adds the length of the body, which UDP may leave out, and a stream may not (§18.3).
+fn say_length(edit: &mut Edit<'_>, message: &Message, way: Way) -> Result<(), EditError> {
+    if matches!(way, Way::Stream(_)) && message.header(Name::ContentLength).is_none() {
+        edit.add(Name::ContentLength, message.body().len().to_string())?;
+    }
+    Ok(())
 }
 
 /// The address that a URI names, if it is one that can be sent to.

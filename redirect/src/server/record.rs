@@ -157,13 +157,13 @@ impl Server {
                 match event {
                     Event::State { id, from: None, .. } => {
                         self.call_comes();
-                        self.count_live(now, id, 1, out);
+                        self.note_call_id(id);
                     }
                     Event::State {
                         id,
                         to: State::Ended,
                         ..
-                    } => self.count_live(now, id, -1, out),
+                    } => self.end_if_over(now, id, out),
                     Event::State {
                         id,
                         from: Some(State::Early),
@@ -189,27 +189,44 @@ impl Server {
         }
     }
 
-    fn count_live(&mut self, now: Duration, id: DialogId, by: i32, out: &mut Vec<Output>) {
+    /// It began, and may be the first of its call.
+    fn note_call_id(&mut self, id: DialogId) {
         let Some(dialog) = self.dialogs.get(id) else {
             return;
         };
         let call = self.call_of(dialog);
-        if let Some(entry) = self.calls.get_mut(call) {
-            if entry.call_id.is_empty() {
-                entry.call_id = dialog.call_id().clone();
-            }
-            entry.live = entry.live.saturating_add_signed(by);
-            if entry.live == 0 {
-                self.end(now, call, out);
-            }
+        if let Some(entry) = self.calls.get_mut(call)
+            && entry.call_id.is_empty()
+        {
+            entry.call_id = dialog.call_id().clone();
         }
+    }
+
+    /// It is over, and with it its call if it has no other.
+    fn end_if_over(&mut self, now: Duration, id: DialogId, out: &mut Vec<Output>) {
+        let call = self.dialogs.get(id).map(|dialog| self.call_of(dialog));
+        if let Some(call) = call.filter(|call| self.is_over(*call)) {
+            self.end(now, call, out);
+        }
+    }
+
+    /// Whether a call is there whose dialogs are over.
+    fn is_over(&self, call: Call) -> bool {
+        let entry = self.calls.get(call);
+        entry.is_some_and(|entry| self.live_dialogs(entry).next().is_none())
+    }
+
+    /// The dialogs of a call that are not over, in the order in which they began.
+    pub(super) fn live_dialogs(&self, entry: &Entry) -> impl Iterator<Item = (DialogId, &Dialog)> {
+        let dialogs = self.dialogs.of_call(&entry.call_id);
+        dialogs.filter(|(_, dialog)| dialog.end().is_none())
     }
 
     /// A call for which an entry was made, but whose INVITE began no dialog: it came again after all
     /// was over.
     pub(super) fn forget_if_over(&mut self, now: Duration, call: Call, out: &mut Vec<Output>) {
         self.settle(now, out);
-        if self.calls.get(call).is_some_and(|entry| entry.live == 0) {
+        if self.is_over(call) {
             self.end(now, call, out);
         } else if self.calls.get(call).is_none() {
             self.gate.end(call);

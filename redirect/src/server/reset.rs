@@ -96,7 +96,7 @@ impl Server {
         };
         let (call, state) = (self.call_of(dialog), dialog.state());
         let entry = self.calls.get(call);
-        let has_others = entry.is_some_and(|entry| entry.live > 1);
+        let has_others = entry.is_some_and(|entry| self.live_dialogs(entry).nth(1).is_some());
         if entry.is_some_and(|entry| matches!(entry.residence, Residence::Reporting { .. })) {
             // What the callee has said comes before the end.
             self.release(call, Some(Count::Unreported), out);

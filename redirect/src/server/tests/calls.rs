@@ -21,6 +21,26 @@ fn call(scene: &Scene, call_id: &str) -> Call {
     Call::of(scene.nodes[0].secret, call_id.as_bytes())
 }
 
+/// What refused the first attempt did not pass here, or was lost: the second is the same call.
+#[test]
+fn a_call_that_begins_again_is_there() {
+    let mut scene = Scene::new(1, 10);
+    scene.by_vip(1, &invite("a"));
+    let arrived = scene.one();
+    scene.answer(&arrived, 180);
+    assert_eq!(scene.one().status(), 180);
+    let again = invite("a").replace("CSeq: 1 ", "CSeq: 2 ");
+    scene.by_vip(1, &again.replace("z9hG4bKinva", "z9hG4bKagain"));
+    let arrived = scene.one();
+    let (keys, _) = scene.nodes[0].call_keys(None, 10);
+    assert_eq!(keys.len(), 1, "a load balancer is told of it");
+    assert_eq!(scene.node(1).gate().slots().taken(), 1);
+    scene.answer(&arrived, 486);
+    assert_eq!(scene.one().status(), 486);
+    assert_eq!(scene.nodes[0].calls.len(), 0);
+    assert_eq!(scene.node(1).gate().slots().taken(), 0);
+}
+
 #[test]
 fn answers_wait_until_the_load_balancers_know() {
     let (mut scene, arrived) = away(true);
