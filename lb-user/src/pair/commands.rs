@@ -166,6 +166,9 @@ fn show_cluster(report: &ClusterReport, output: &mut dyn Write) -> io::Result<()
         output,
         "controller {controller}: {role}; its data plane {steers}"
     )?;
+    if !report.reached {
+        writeln!(output, "no carrier: the switch does not reach this machine")?;
+    }
     match (report.main, report.term) {
         (Some(main), Some(term)) => writeln!(output, "the main is controller {main}, term {term}")?,
         _ => writeln!(output, "nobody is known to be the main")?,

@@ -1,6 +1,7 @@
 //! The pair's report as Prometheus reads it.
 
 use lb_net::metrics::{Kind, Page};
+use lb_proto::failover::controller::Stage;
 
 use super::report::ClusterReport;
 
@@ -45,6 +46,20 @@ pub(crate) fn render(page: &mut Page, report: &ClusterReport) {
         "Version of the shared configuration.",
     )
     .sample(&[], report.configuration);
+    let mut amiss = page.family(
+        "pointsman_pair_amiss",
+        Gauge,
+        "1 for what an operator should look at: no carrier, a newer configuration elsewhere, other contents \
+         under the same version, nodes that have not granted yet.",
+    );
+    for (what, is_so) in [
+        ("unreached", !report.reached),
+        ("newer", report.newer.is_some()),
+        ("differs", report.differs.is_some()),
+        ("joining", report.nodes_change == Stage::Joining.name()),
+    ] {
+        amiss.sample(&[("what", what)], u8::from(is_so));
+    }
     let mut events = page.family(
         "pointsman_pair_events_total",
         Counter,

@@ -27,6 +27,8 @@ pub struct ClusterReport {
     pub highest_term: u64,
     /// Whether its data plane steers.
     pub steers: bool,
+    /// Whether the switch reaches this machine: its ports have a carrier.
+    pub reached: bool,
     /// Silence of the other that is the main.
     pub silence_ms: Option<u64>,
     /// How long it reigns without another word from the nodes.
@@ -233,6 +235,7 @@ pub(super) struct Sources<'a> {
     pub(super) view: View,
     pub(super) now: Duration,
     pub(super) steers: bool,
+    pub(super) reached: bool,
     pub(super) database: &'a Database,
     pub(super) progress: Option<Progress>,
     pub(super) linked: Vec<u16>,
@@ -247,6 +250,7 @@ impl ClusterReport {
             view,
             now,
             steers,
+            reached,
             database,
             progress,
             linked,
@@ -288,6 +292,7 @@ impl ClusterReport {
             term: view.main.map(|(term, _)| term.0),
             highest_term: view.highest.0,
             steers,
+            reached,
             silence_ms: view.silence.map(whole),
             reign_left_ms: view.reign_left.map(whole),
             needed: view.needed,

@@ -88,6 +88,7 @@ impl PairTask {
                 .maps
                 .turnout()
                 .is_ok_and(|turnout| turnout.is_active(heard)),
+            reached: *self.is_reached.borrow(),
             database: self.rebuild.database(),
             progress: self.rebuild.progress(),
             linked: self.rebuild.links.linked().collect(),

@@ -58,6 +58,7 @@ fn a_main_that_the_switch_does_not_reach_hands_over() -> Result<()> {
         "{seen:?}"
     );
     let report = service.cluster(1)?;
+    ensure!(report["reached"] == false, "{report:#}");
     ensure!(report["others"][0]["status"] == "unfit", "{report:#}");
 
     // The first is reached again.
