@@ -3,5 +3,6 @@
 mod messages;
 mod portions;
 mod rebuild;
+mod record;
 mod rules;
 mod scene;

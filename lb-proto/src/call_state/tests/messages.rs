@@ -1,6 +1,6 @@
 //! What stands in messages, and what does not.
 
-use super::scene::{Truth, record_of};
+use super::record::{Truth, record_of};
 use crate::call::Call;
 use crate::call_state::record::{CallRecord, MOST_RECORD, MOST_TEXT, Side};
 use crate::call_state::wire::{

@@ -1,6 +1,7 @@
 //! Answers that are made in portions, while calls begin and end between them.
 
-use super::scene::{CLUSTER, CONTROLLER, Record, TERM, Truth};
+use super::record::{Record, Truth};
+use super::scene::{CLUSTER, CONTROLLER, TERM};
 use crate::call::Call;
 use crate::call_state::responder::{self, Responder};
 use crate::call_state::wire::{self, Message, Request};

@@ -1,6 +1,7 @@
 //! Rebuilds, from the first request to the last record, whatever happens meanwhile.
 
-use super::scene::{Ask, Scene, TERM, Truth};
+use super::record::Truth;
+use super::scene::{Ask, Scene, TERM};
 use crate::call::Call;
 use crate::call_state::collector::{Mode, Output, Pace};
 use crate::call_state::database::Completeness;

@@ -1,6 +1,7 @@
 //! Whom a node answers, and what a database holds.
 
-use super::scene::{CLUSTER, CONTROLLER, Record, Scene, TERM, Truth, drain};
+use super::record::{Record, Truth};
+use super::scene::{CLUSTER, CONTROLLER, Scene, TERM, drain};
 use crate::call::Call;
 use crate::call_state::collector::{Collector, Mode, Output, Pace, Settings};
 use crate::call_state::database::{Filter, Standing};
