@@ -11,7 +11,7 @@
 //! - [`changes`]: nodes that are added and removed, several at a time.
 //! - [`commands`]: takeovers on request, switchback, configurations of different age.
 //!
-//! `POINTSMAN_SEEDS` says how many seeds [`seeds`] tries, `POINTSMAN_SEED` which one alone.
+//! `POINTSMAN_SEEDS` says how many seeds [`seeds`] and [`changes`] try, `POINTSMAN_SEED` which one alone.
 
 mod alarms;
 mod attacks;

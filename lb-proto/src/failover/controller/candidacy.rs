@@ -244,7 +244,9 @@ impl Controller {
         self.sent.clear();
         let timing = self.config.timing;
         let wait = match why {
-            GaveUp::MainHeard | GaveUp::Overtaken => self.random_below(timing.interval()),
+            GaveUp::MainHeard | GaveUp::Overtaken | GaveUp::NodesChanged => {
+                self.random_below(timing.interval())
+            }
             GaveUp::NodesHearMain | GaveUp::OutOfTime => {
                 let span = timing.lease() * 2u32.pow(self.attempts.min(1));
                 self.attempts += 1;

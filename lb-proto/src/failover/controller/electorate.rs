@@ -14,6 +14,8 @@
 //! - `Both`: more than half of each set. Nobody goes by the present nodes alone before the other
 //!   controllers have said that they know of them; so of two controllers, one that goes by the former
 //!   alone and one that goes by the present alone are never there at once.
+//! - A candidacy ends with `Both`: its term may be one that another has reigned in by the nodes before. The
+//!   next is above all that the others spoke of when they said that they know the present nodes.
 //! - A controller that is not heard for [`LONGEST`] is not waited for: the nodes before may be gone for
 //!   good, and would end every reign.
 //!
@@ -21,7 +23,7 @@
 //! controllers run) a controller that starts again goes by its own file alone.
 
 use super::super::trust::Members;
-use super::{Controller, Event, NodeId, Peer, State, Vote};
+use super::{Controller, Event, GaveUp, NodeId, Peer, State, Vote};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -215,6 +217,7 @@ impl Controller {
         if self.electorate.former.len() < before {
             self.count_members();
             self.refresh_majority();
+            self.give_up(now, GaveUp::NodesChanged);
             if self.electorate.former.is_empty() {
                 self.tell_stage();
             }

@@ -111,6 +111,8 @@ pub enum GaveUp {
     Overtaken,
     /// Not enough nodes granted in time.
     OutOfTime,
+    /// Other nodes decide than when it began.
+    NodesChanged,
 }
 
 impl GaveUp {
@@ -121,6 +123,7 @@ impl GaveUp {
             Self::NodesHearMain => "nodes-hear-main",
             Self::Overtaken => "overtaken",
             Self::OutOfTime => "out-of-time",
+            Self::NodesChanged => "nodes-changed",
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::random::Random;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Seeds that are tried unless `POINTSMAN_SEEDS` says otherwise.
+/// Seeds that are tried.
 const SEEDS: u64 = 10_000;
 
 impl World {
@@ -280,15 +280,15 @@ fn live(seed: u64, is_told: bool) -> Life {
     }
 }
 
-/// How many seeds, or which one.
-fn seeds() -> std::ops::Range<u64> {
+/// So many seeds unless `POINTSMAN_SEEDS` says otherwise, or the one that `POINTSMAN_SEED` names.
+pub(super) fn seeds(unless_told: u64) -> std::ops::Range<u64> {
     let number = |name| {
         let text = std::env::var(name).ok()?;
         Some(text.parse::<u64>().expect("a number of seeds"))
     };
     match number("POINTSMAN_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("POINTSMAN_SEEDS").unwrap_or(SEEDS),
+        None => 0..number("POINTSMAN_SEEDS").unwrap_or(unless_told),
     }
 }
 
@@ -297,7 +297,7 @@ fn seeds() -> std::ops::Range<u64> {
 /// no term that goes back; and once all is well again exactly one main within five seconds.
 #[test]
 fn never_two_mains_whatever_befalls() {
-    let seeds = seeds();
+    let seeds = seeds(SEEDS);
     let next = AtomicU64::new(seeds.start);
     let [reigns, carried, slowest] = [(); 3].map(|()| AtomicU64::new(0));
     std::thread::scope(|scope| {
