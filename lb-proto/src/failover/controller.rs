@@ -252,7 +252,7 @@ impl Controller {
             peers: BTreeMap::new(),
             paths: BTreeMap::new(),
             votes,
-            electorate: Electorate::new(config.version),
+            electorate: Electorate::new(),
             sent: SentLog::default(),
             pulse: Pulse::new(now),
             next_keep_alive: now,

@@ -143,7 +143,7 @@ pub struct KeepAlive {
     pub configuration: u64,
     /// A digest of its contents; 0 when it has none. One version with two digests is an operator's mistake.
     pub digest: u64,
-    /// The nodes of the configuration before still decide.
+    /// Nobody may conclude that this configuration's nodes decide: those before do, or it has just started.
     pub is_joining: bool,
     /// How long its leases are.
     pub lease: Duration,

@@ -220,6 +220,7 @@ impl Controller {
         self.main = None;
         self.yielding = None;
         self.state = State::Main(Reign::new(term, candidacy.nonce, until));
+        self.electorate.has_reigned();
         self.counts.reigns += 1;
         self.last_switch = Some(Switch::won(now, from, self.id, term, reason, steps));
         self.output(Output::Activate {

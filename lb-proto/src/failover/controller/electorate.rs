@@ -1,10 +1,10 @@
 //! Of which nodes more than half make a main: the configuration's, and while it changes those before as well.
 //!
 //! ```text
-//!              other nodes                    the others have this version,
-//!   Settled ───────────────► Joining            or a minute has passed
+//!              other nodes                    the others have this configuration,
+//!   Settled ───────────────► Joining            or are silent for a minute
 //!      ▲                        │ more than half of the present hold this main's lease,
-//!      │                        ▼ or another controller goes by this version
+//!      │                        ▼ or another controller goes by this configuration
 //!      └────────────────────── Both
 //! ```
 //! Two majorities of one set have a node in common, of two sets they need not. So between two sets of
@@ -17,18 +17,20 @@
 //! - A candidacy ends with `Both`: its term may be one that another has reigned in by the nodes before. The
 //!   next is above all that the others spoke of when they said that they know the present nodes.
 //! - A controller that is not heard for [`LONGEST`] is not waited for: the nodes before may be gone for
-//!   good, and would end every reign.
+//!   good, and would end every reign. If they are gone while all wait in `Joining`, nobody can be main:
+//!   after so long without one, the present nodes decide.
 //!
-//! A start forgets the nodes before: between a change and `Settled` (which takes a second while both
-//! controllers run) a controller that starts again goes by its own file alone.
+//! A start forgets the nodes before: until it is `Settled`, a controller that starts again goes by its own
+//! file alone. It says that it is joining until it is the main, or follows one of the same configuration:
+//! nobody else concludes from it that the present nodes have granted.
 
 use super::super::trust::Members;
-use super::{Controller, Event, GaveUp, NodeId, Peer, State, Vote};
+use super::{Controller, Event, GaveUp, NodeId, Peer, Role, State, Vote};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// How long the nodes before are needed while another controller does not say that it knows the present.
+/// How long a controller that is silent is waited for, and how long there may be no main by the nodes before.
 pub const LONGEST: Duration = Duration::from_secs(60);
 
 /// Nodes and their addresses.
@@ -62,8 +64,10 @@ impl Stage {
 pub(super) struct Electorate {
     former: Vec<Former>,
     is_joining: bool,
-    /// The version of the configuration whose nodes decide.
-    pub(super) version: u64,
+    /// Since a start, nobody has reigned by this configuration.
+    is_new: bool,
+    /// Since when there has been no main, while the nodes before decide.
+    vacant: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -74,11 +78,22 @@ struct Former {
 }
 
 impl Electorate {
-    pub(super) fn new(version: u64) -> Self {
+    /// That of a start.
+    pub(super) fn new() -> Self {
         Self {
-            version,
+            is_new: true,
             ..Self::default()
         }
+    }
+
+    /// What keep-alives say: others must not conclude that the present nodes decide.
+    pub(super) fn says_joining(&self) -> bool {
+        self.is_joining || self.is_new
+    }
+
+    /// A main reigns by this configuration.
+    pub(super) fn has_reigned(&mut self) {
+        self.is_new = false;
     }
 
     pub(super) fn stage(&self) -> Stage {
@@ -162,9 +177,7 @@ impl Controller {
     pub(super) fn change_nodes(&mut self, now: Duration, before: &Nodes) {
         self.electorate
             .replace(now, before, &self.config.members.nodes);
-        if !self.electorate.is_joining {
-            self.electorate.version = self.config.version;
-        } else {
+        if self.electorate.is_joining {
             self.tell_stage();
         }
         self.count_members();
@@ -187,33 +200,55 @@ impl Controller {
 
     /// Whether a change of the nodes has come further.
     pub(super) fn settle_nodes(&mut self, now: Duration) {
-        let version = self.config.version;
-        if self.electorate.is_joining {
-            let is_main = matches!(self.state, State::Main(_));
-            let present = &self.config.members.nodes;
-            let has_granted = is_main && majority_until(present, &self.votes) > now;
-            let is_gone_by = self.peers.values().any(|peer| self.goes_by_ours(peer));
-            if has_granted || is_gone_by {
-                self.electorate.is_joining = false;
-                self.electorate.version = version;
-                self.tell_stage();
-                self.refresh_majority();
-                self.hurry(now);
-            }
+        let followed = self.main.filter(|_| self.role() == Role::StandBy);
+        let followed = followed.and_then(|main| self.peers.get(&main.id));
+        if followed.is_some_and(|peer| self.goes_by_ours(peer)) {
+            self.electorate.has_reigned();
         }
-        if self.electorate.stage() != Stage::Both {
+        if self.electorate.is_joining {
+            self.join(now);
+        }
+        if self.electorate.stage() == Stage::Both {
+            self.leave_former(now);
+        }
+    }
+
+    /// From `Joining` to `Both`, or to `Settled` when the nodes before are gone.
+    fn join(&mut self, now: Duration) {
+        let is_main = matches!(self.state, State::Main(_));
+        let has_granted = is_main && majority_until(&self.config.members.nodes, &self.votes) > now;
+        let is_gone_by = self.peers.values().any(|peer| self.goes_by_ours(peer));
+        self.electorate.vacant = match is_main || self.main.is_some() {
+            true => None,
+            false => self.electorate.vacant.or(Some(now)),
+        };
+        let vacant = self.electorate.vacant;
+        let are_gone = vacant.is_some_and(|since| now.saturating_sub(since) >= LONGEST);
+        if !has_granted && !is_gone_by && !are_gone {
             return;
         }
-        let is_known_to = |id| {
-            let peer = self.peers.get(id);
-            peer.is_some_and(|peer| self.goes_by_ours(peer))
-        };
-        let controllers = self.config.members.controllers.keys();
-        let is_known = controllers.filter(|id| **id != self.id).all(is_known_to);
-        let before = self.electorate.former.len();
-        self.electorate
-            .former
-            .retain(|former| !is_known && now.saturating_sub(former.at) < LONGEST);
+        self.electorate.is_joining = false;
+        self.electorate.vacant = None;
+        if are_gone {
+            self.electorate.former.clear();
+            self.count_members();
+            self.give_up(now, GaveUp::NodesChanged);
+        }
+        for former in &mut self.electorate.former {
+            former.at = now;
+        }
+        self.tell_stage();
+        self.refresh_majority();
+        self.hurry(now);
+    }
+
+    /// From `Both` to `Settled`.
+    fn leave_former(&mut self, now: Duration) {
+        let former = std::mem::take(&mut self.electorate.former);
+        let before = former.len();
+        let kept = former.into_iter();
+        let kept = kept.filter(|former| self.waits_for_somebody(now, former.at));
+        self.electorate.former = kept.collect();
         if self.electorate.former.len() < before {
             self.count_members();
             self.refresh_majority();
@@ -224,11 +259,22 @@ impl Controller {
         }
     }
 
-    /// Whether the other was seen to go by one's own configuration, or by a later one.
+    /// Whether another controller may still go by nodes that were replaced then.
+    fn waits_for_somebody(&self, now: Duration, since: Duration) -> bool {
+        let controllers = self.config.members.controllers.keys();
+        controllers.filter(|id| **id != self.id).any(|id| {
+            let peer = self.peers.get(id);
+            let heard = peer.map_or(since, |peer| peer.at.max(since));
+            let is_told = peer.is_some_and(|peer| self.goes_by_ours(peer));
+            !is_told && now.saturating_sub(heard) < LONGEST
+        })
+    }
+
+    /// Whether the other was seen to go by one's own configuration.
     fn goes_by_ours(&self, peer: &Peer) -> bool {
         let (own, life) = (&self.config, &peer.life);
         let is_ours = life.configuration == own.version && life.digest == own.digest;
-        !life.is_joining && (is_ours || life.configuration > own.version)
+        is_ours && !life.is_joining
     }
 
     fn tell_stage(&mut self) {

@@ -282,7 +282,7 @@ impl Controller {
         if peer.life.report.status == Status::Unfit {
             return Err(RequestError::Unfit);
         }
-        if peer.life.configuration < self.electorate.version && !self.config.force {
+        if peer.life.configuration < self.config.version && !self.config.force {
             return Err(RequestError::OlderConfiguration);
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! What a controller sends: keep-alives, releases, and the memory of what may be answered.
 
-use super::{Controller, OUTPUTS, Output, Role, Stage, State};
+use super::{Controller, OUTPUTS, Output, Role, State};
 use crate::failover::trust::Marks;
 use crate::failover::wire::{Body, KeepAlive, Stamp, Status};
 use crate::failover::{ControllerId, NodeId, Party, Term};
@@ -136,7 +136,7 @@ impl Controller {
             role: self.role(),
             configuration: self.config.version,
             digest: self.config.digest,
-            is_joining: self.electorate.stage() == Stage::Joining,
+            is_joining: self.electorate.says_joining(),
             lease: timing.lease(),
             interval: timing.interval(),
             misses: timing.misses(),

@@ -20,9 +20,10 @@ impl World {
         self.take_version(host, version);
     }
 
+    /// A controller that does not run takes nothing.
     fn take_version(&mut self, host: usize, version: u64) {
-        self.hosts[host].version = version;
         if self.is_alive(host) && !self.hosts[host].is_frozen() {
+            self.hosts[host].version = version;
             self.reconfigure(host);
         }
     }
@@ -158,18 +159,7 @@ fn never_two_mains_whatever_nodes_change() {
 #[test]
 fn a_main_outlives_a_change_of_most_of_its_nodes() {
     for seed in 0..100 {
-        let mut world = world(2, 8, seed);
-        let nodes: Vec<usize> = world.nodes().collect();
-        world.named.insert(1, nodes[..3].to_vec());
-        for host in world.controllers() {
-            world.reconfigure(host);
-        }
-        let (main, _) = world.settle(ms(10_000));
-        world.pass_and_fetch(ms(200));
-        for node in &nodes[3..] {
-            world.kill(*node);
-        }
-        world.watcher.expect(Some(main));
+        let (mut world, main, nodes) = joining(seed);
         world.rename(main, nodes.clone());
         world.pass_and_fetch(ms(500));
         let other = 1 - main;
@@ -197,6 +187,95 @@ fn a_main_outlives_a_change_of_most_of_its_nodes() {
         }
         world.pass_and_fetch(ms(500));
         assert_eq!(world.reigning(), Some(main), "seed {seed}");
+    }
+}
+
+/// Five of eight nodes, which do not run, and a main by the three others.
+fn joining(seed: u64) -> (World, usize, Vec<usize>) {
+    let mut world = world(2, 8, seed);
+    let nodes: Vec<usize> = world.nodes().collect();
+    world.named.insert(1, nodes[..3].to_vec());
+    for host in world.controllers() {
+        world.reconfigure(host);
+    }
+    let (main, _) = world.settle(ms(10_000));
+    world.pass_and_fetch(ms(200));
+    for node in &nodes[3..] {
+        world.kill(*node);
+    }
+    world.watcher.expect(Some(main));
+    (world, main, nodes)
+}
+
+/// However long nodes are waited for, from the moment at which they have granted the other controller has
+/// its minute.
+#[test]
+fn a_long_wait_for_nodes_does_not_shorten_that_for_the_other_controller() {
+    let (mut world, main, nodes) = joining(1);
+    world.weather = CALM;
+    world.rename(main, nodes.clone());
+    world.pass_and_fetch(LONGEST_CHANGE * 2);
+    assert_eq!(world.stage(main), Stage::Joining);
+    world.freeze(1 - main, world.now + ms(2_000));
+    for node in &nodes[3..] {
+        world.boot(*node);
+    }
+    world.pass_and_fetch(ms(1_500));
+    assert_eq!(world.stage(main), Stage::Both);
+    world.pass_and_fetch(ms(1_500));
+    assert_eq!(world.stage(main), Stage::Settled);
+}
+
+/// A stand-by that starts with the newer file, or starts again while nodes are waited for, makes nobody
+/// believe that they have granted.
+#[test]
+fn a_stand_by_that_starts_deposes_nobody() {
+    for seed in 0..50 {
+        let (mut world, main, nodes) = joining(seed);
+        let other = 1 - main;
+        world.kill(other);
+        world.named.insert(2, nodes.clone());
+        world.hosts[other].version = 2;
+        world.boot(other);
+        world.pass_and_fetch(ms(500));
+        assert_eq!(world.hosts[main].version, 2, "seed {seed}");
+        assert_eq!(world.stage(main), Stage::Joining, "seed {seed}");
+        world.kill(other);
+        world.boot(other);
+        world.pass_and_fetch(ms(500));
+        assert_eq!(world.stage(main), Stage::Joining, "seed {seed}");
+        for node in &nodes[3..] {
+            world.boot(*node);
+        }
+        world.pass_and_fetch(ms(1_000));
+        for host in world.controllers() {
+            assert_eq!(world.stage(host), Stage::Settled, "seed {seed}");
+        }
+    }
+}
+
+/// More than half of the nodes burn, and the operator names others: nobody can be main by those before, so
+/// after a minute the present ones decide.
+#[test]
+fn nodes_that_are_gone_are_not_waited_for_for_ever() {
+    let mut world = world(2, 5, 1);
+    let nodes: Vec<usize> = world.nodes().collect();
+    world.named.insert(1, nodes[..3].to_vec());
+    for host in world.controllers() {
+        world.reconfigure(host);
+    }
+    let (main, _) = world.settle(ms(10_000));
+    world.kill(nodes[1]);
+    world.kill(nodes[2]);
+    world.pass(ms(500));
+    assert_eq!(world.reigning(), None);
+    world.rename(main, vec![nodes[0], nodes[3], nodes[4]]);
+    world.pass_and_fetch(LONGEST_CHANGE / 2);
+    assert_eq!(world.reigning(), None);
+    world.pass_and_fetch(LONGEST_CHANGE);
+    assert!(world.reigning().is_some());
+    for host in world.controllers() {
+        assert_eq!(world.stage(host), Stage::Settled, "host {host}");
     }
 }
 
