@@ -290,7 +290,7 @@ impl StatusTask {
 
     /// A control datagram is for the pair's task. Without one, or when it has fallen behind, it is lost as
     /// any datagram may be. One that is not genuine is for its counters alone, and has half of the queue:
-    /// a flood of them crowds out no acknowledgement.
+    /// a flood of forgeries crowds out no acknowledgement. One that is played back is genuine here.
     fn pass_on(&self, bytes: &[u8], from: IpAddr) {
         let is_genuine = || Datagram::read(bytes, self.roster.keys.beacons()).is_ok();
         let is_taken = |control: &mpsc::Sender<Control>| {

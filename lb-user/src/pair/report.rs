@@ -150,7 +150,7 @@ pub struct LastSwitch {
     pub to: u16,
     /// The term that began.
     pub term: u64,
-    /// `loss`, `command`, `start` or `switchback`; `None` when it was another's.
+    /// `loss`, `command`, `start`, `switchback` or `unfit`; `None` when it was another's.
     pub reason: Option<String>,
     /// From the old main's last sign of life until it was missed.
     pub silence_ms: Option<f64>,

@@ -214,7 +214,10 @@ impl Controller {
         let Candidacy { term, reason, .. } = *candidacy;
         let steps = candidacy.steps(now);
         self.reign = term;
-        (self.attempts, self.switchbacks) = (0, 0);
+        self.attempts = 0;
+        if reason != Reason::Switchback {
+            self.switchbacks = 0;
+        }
         let from = candidacy.loss.map(|loss| loss.main);
         let from = from.or(self.main.map(|main| main.id));
         self.main = None;

@@ -133,7 +133,7 @@ impl Electorate {
 }
 
 /// More than half of so many.
-pub(super) const fn majority(of: usize) -> usize {
+const fn majority(of: usize) -> usize {
     of / 2 + 1
 }
 
@@ -154,6 +154,12 @@ fn majority_until(nodes: &Nodes, votes: &BTreeMap<NodeId, Vote>) -> Duration {
 }
 
 impl Controller {
+    /// How many leases a main needs: of every set that counts more than half, so as many as the largest asks.
+    pub(super) fn needed(&self) -> usize {
+        let sets = self.electorate.needed(&self.config.members.nodes);
+        sets.map(|nodes| majority(nodes.len())).max().unwrap_or(1)
+    }
+
     /// Until when more than half of the leases run, of every set that counts.
     pub(super) fn majority_until(&self) -> Duration {
         let sets = self.electorate.needed(&self.config.members.nodes);

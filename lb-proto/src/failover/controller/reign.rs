@@ -6,6 +6,9 @@ use crate::failover::wire::{Ack, Body, LeaseAnswer, LeaseRequest, Reason, Status
 use crate::failover::{ControllerId, NodeId, Party, Term};
 use std::time::Duration;
 
+/// A reign that lasted for this long shows that switching back was right.
+const STEADY: Duration = Duration::from_secs(600);
+
 /// A reign.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reign {
@@ -90,6 +93,10 @@ impl Controller {
             return;
         };
         let term = reign.raising.map_or(reign.term, |raising| raising.term);
+        let own = self.last_switch.filter(|last| last.to == self.id);
+        if own.is_some_and(|own| now.saturating_sub(own.at) >= STEADY) {
+            self.switchbacks = 0;
+        }
         self.state = State::StandBy(Phase::Vacant { until });
         self.main = None;
         self.sent.clear();
@@ -268,7 +275,11 @@ impl Controller {
     }
 
     /// Whether somebody could take over.
-    fn check_successor(&self, now: Duration, to: ControllerId) -> Result<(), RequestError> {
+    pub(super) fn check_successor(
+        &self,
+        now: Duration,
+        to: ControllerId,
+    ) -> Result<(), RequestError> {
         if to == self.id {
             return Err(RequestError::AlreadyMain);
         }

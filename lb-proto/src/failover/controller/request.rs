@@ -27,7 +27,7 @@ pub enum RequestError {
     #[error("that controller is not heard")]
     Silent,
     /// It cannot serve.
-    #[error("that controller's machine cannot be reached by the switch: a port is down")]
+    #[error("that controller's machine has no carrier: the switch does not reach it")]
     Unfit,
     /// Its configuration is older than the main's.
     #[error("that controller has an older configuration")]
@@ -155,21 +155,19 @@ impl Controller {
         if !is_unfit || self.role() != Role::Main || now < self.next_hand_over {
             return;
         }
-        let fit = self.peers.iter().find(|(_, peer)| {
-            peer.life.role == Role::StandBy && peer.life.report.status == Status::StandBy
+        let fit = self.peers.iter().find(|(id, peer)| {
+            peer.life.report.status == Status::StandBy && self.check_successor(now, **id).is_ok()
         });
-        let Some(to) = fit.map(|(id, _)| *id) else {
-            return;
-        };
-        // Whoever is silent, or has an older configuration, does not become it.
-        if self.yield_to(now, to, Reason::Unfit).is_ok() {
+        let to = fit.map(|(id, _)| *id);
+        if to.is_some_and(|to| self.yield_to(now, to, Reason::Unfit).is_ok()) {
             self.next_hand_over = now + HAND_OVER_AGAIN;
+            self.switchbacks += 1;
         }
     }
 
     /// The preferred controller, when it is to, asks for the reign once it has been well for long
-    /// enough: it ran without a stall, heard a main, had no older configuration, and can serve. Twice as long after
-    /// each time that it asked and did not become main.
+    /// enough: it ran without a stall, heard a main, had no older configuration, and can serve. Twice as long
+    /// after each time that it asked and did not become main, or had to hand over soon after.
     pub(super) fn switch_back(&mut self, now: Duration) {
         let is_well = matches!(self.state, State::StandBy(Phase::Following))
             && self.newer.is_none()

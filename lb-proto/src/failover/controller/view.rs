@@ -1,6 +1,6 @@
 //! What a controller holds, for people: `pointsman cluster`.
 
-use super::electorate::{Stage, majority};
+use super::electorate::Stage;
 use super::{Controller, State, Steps};
 use crate::failover::trust::{Path, Refusals};
 use crate::failover::wire::{KeepAlive, Missing, Reason, Role, Verdict};
@@ -130,7 +130,7 @@ pub struct View {
     pub highest: Term,
     /// How long it reigns without another word from the nodes.
     pub reign_left: Option<Duration>,
-    /// Leases needed, of the configuration's nodes.
+    /// Leases that a main needs now.
     pub needed: usize,
     /// Whether the nodes before count as well.
     pub nodes_change: Stage,
@@ -189,7 +189,7 @@ impl Controller {
             silence: self.main.map(|main| main.silence.length(now)),
             highest: self.highest,
             reign_left,
-            needed: majority(self.config.members.nodes.len()),
+            needed: self.needed(),
             nodes_change: self.electorate.stage(),
             leases: leases.collect(),
             paths: paths.collect(),
