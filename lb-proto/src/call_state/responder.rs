@@ -27,6 +27,9 @@ use telling::{Rest, Telling};
 /// Records in one answer, at most, whatever the controller asks for.
 pub const MOST_RECORDS: usize = 4_096;
 
+/// Messages that wait, at most, when a greeting is answered; beyond that its answer takes their place.
+const MOST_WAITING: usize = 64;
+
 /// Who has the calls.
 pub trait Calls {
     /// Some of the calls behind one, in an order in which each keeps its place for as long as it lives;
@@ -133,8 +136,11 @@ impl Responder {
         if let Some(before) = before {
             self.close(before.controller);
         } else if term > self.term {
-            // What waits was asked for in an earlier reign.
+            // What waits was asked for under an earlier term; it will be asked again.
+            let under_way = self.telling.take();
             self.forget(controller);
+            let refused = under_way.map(|telling| wire::refused(telling.request, term));
+            self.send(controller, refused);
         }
         self.term = term;
         self.holder = Some(Holder {
@@ -200,7 +206,12 @@ impl Responder {
                     return false;
                 }
                 let hello = wire::hello(self.cluster, Party::Node(self.node), self.term);
-                self.answer(controller, [hello]);
+                // It asks for nothing, so an answer that is under way goes on behind it.
+                if self.waiting.len() < MOST_WAITING {
+                    self.send(controller, [hello]);
+                } else {
+                    self.answer(controller, [hello]);
+                }
                 return true;
             }
             Message::Keys { request, term }

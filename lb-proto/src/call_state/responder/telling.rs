@@ -20,7 +20,7 @@ pub(super) enum Rest {
 #[derive(Clone, Debug)]
 pub(super) struct Telling {
     pub controller: u16,
-    request: Request,
+    pub request: Request,
     /// How many parts there were.
     told: usize,
     rest: Rest,

@@ -162,6 +162,50 @@ fn a_page_is_as_long_as_it_was_asked_for_whatever_it_is_made_of() {
 }
 
 /// Who loses the lease in the middle of an answer is not told the rest.
+/// What waits for the controller.
+fn sent(node: &mut Responder) -> Vec<Vec<u8>> {
+    let outputs = std::iter::from_fn(|| node.poll());
+    let sends = outputs.filter_map(|output| match output {
+        responder::Output::Send { message, .. } => Some(message),
+        responder::Output::Close { .. } => None,
+    });
+    sends.collect()
+}
+
+/// The reign goes on under a later term in the middle of an answer: the controller is told, so that it asks
+/// again at once and need not wait until it takes the node for dead.
+#[test]
+fn an_answer_under_an_earlier_term_is_refused_amid() {
+    let (mut node, record) = asked(Question::Keys, &(0..50).collect());
+    node.go_on(&record, 10);
+    assert!(!sent(&mut node).is_empty() && node.has_more());
+    node.accepted(TERM + 1, CONTROLLER);
+    assert!(!node.has_more());
+    let messages = sent(&mut node);
+    let refused = messages.iter().map(|message| Message::read(message));
+    let refused: Vec<_> = refused.collect::<Result<_, _>>().expect("its own messages");
+    assert!(
+        matches!(refused[..], [Message::Refused { request: Request(1), term }] if term == TERM + 1),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_greeting_does_not_break_an_answer() {
+    let (mut node, mut record) = asked(Question::Keys, &(0..50).collect());
+    node.go_on(&record, 10);
+    let hello = wire::hello(CLUSTER, wire::Party::Controller(CONTROLLER), TERM);
+    assert!(node.message(CONTROLLER, &hello, &mut record));
+    assert!(node.has_more());
+    // The portion, and the greeting's answer.
+    assert_eq!(sent(&mut node).len(), 2);
+    // However many they are, not all of them wait.
+    for _ in 0..1_000 {
+        node.message(CONTROLLER, &hello, &mut record);
+    }
+    assert!(sent(&mut node).len() <= 64);
+}
+
 #[test]
 fn an_answer_breaks_off_with_the_lease() {
     type Event = fn(&mut Responder);
