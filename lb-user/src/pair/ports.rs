@@ -24,6 +24,8 @@ pub(crate) struct Ports {
     doors: Vec<String>,
     /// The interface that has the VIPs, if it is one on the switch's side.
     home: Option<String>,
+    /// The kernel does not tell of changes.
+    is_blind: bool,
     /// Since when none has run.
     lost: Option<Instant>,
     tell: watch::Sender<bool>,
@@ -48,6 +50,7 @@ impl Ports {
                 Takeover::Address(interface) => Some(interface.clone()),
                 Takeover::Announce(_) | Takeover::Nothing => None,
             },
+            is_blind: false,
             lost: None,
             tell,
         };
@@ -63,8 +66,11 @@ impl Ports {
             let due = due.filter(|_| *self.tell.borrow());
             tokio::select! {
                 changes = self.watch.changes() => {
+                    let was_broken = std::mem::replace(&mut self.is_blind, changes.is_err());
                     if let Err(error) = changes {
-                        tracing::warn!(%error, "following ports by looking only");
+                        if !was_broken {
+                            tracing::warn!(%error, "following ports by looking only");
+                        }
                         tokio::time::sleep(LOST_AFTER).await;
                     }
                 }

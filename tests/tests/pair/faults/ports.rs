@@ -1,5 +1,7 @@
 //! Controllers whose keep-alives go by another way than calls: a main that the switch does not reach.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -19,6 +21,17 @@ fn cable(lab: &Lab, controller: u16, state: &str) -> Result<()> {
     let namespace = &lab.balancer(controller).namespace;
     namespace.ip(&format!("link set {FAR} {state}"))?;
     Ok(())
+}
+
+fn metrics(lab: &Lab, controller: u16) -> Result<String> {
+    lab.balancer(controller).namespace.inside(|| {
+        let mut stream = TcpStream::connect("127.0.0.1:9464")?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: lb\r\nConnection: close\r\n\r\n")?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page)?;
+        Ok(page)
+    })?
 }
 
 #[test]
@@ -59,6 +72,9 @@ fn a_main_that_the_switch_does_not_reach_hands_over() -> Result<()> {
     );
     let report = service.cluster(1)?;
     ensure!(report["reached"] == false, "{report:#}");
+    let page = metrics(&lab, 1)?;
+    let unreached = "pointsman_pair_amiss{what=\"unreached\"} 1";
+    ensure!(page.contains(unreached), "{page}");
     ensure!(report["others"][0]["status"] == "unfit", "{report:#}");
 
     // The first is reached again.
