@@ -240,9 +240,6 @@ impl Controller {
             self.count_members();
             self.give_up(now, GaveUp::NodesChanged);
         }
-        for former in &mut self.electorate.former {
-            former.at = now;
-        }
         self.tell_stage();
         self.refresh_majority();
         self.hurry(now);

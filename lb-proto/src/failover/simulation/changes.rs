@@ -310,6 +310,22 @@ fn the_dead_are_waited_for_a_minute() {
     assert!(nodes[..2].iter().all(obeys));
 }
 
+/// A controller that is heard, and does not take the newer configuration, is waited for as long as it lives.
+#[test]
+fn the_living_are_waited_for() {
+    let mut world = world(2, 4, 1);
+    let nodes: Vec<usize> = world.nodes().collect();
+    world.weather = CALM;
+    let (main, _) = world.settle(ms(10_000));
+    world.watcher.expect(Some(main));
+    world.rename(main, nodes[..2].to_vec());
+    world.pass(LONGEST_CHANGE * 2);
+    assert_eq!(world.stage(main), Stage::Both);
+    world.kill(1 - main);
+    world.pass(LONGEST_CHANGE * 2);
+    assert_eq!(world.stage(main), Stage::Settled);
+}
+
 /// Both controllers' files name other nodes at once: each asks those before until it hears of the other.
 #[test]
 fn a_stand_by_that_knows_first_waits_for_the_main() {
