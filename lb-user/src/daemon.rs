@@ -83,12 +83,15 @@ pub(crate) struct Intent {
 impl Intent {
     /// Reads both files.
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
-        let (config, shared) = shared::read(path)?;
-        let keys = lb_net::keys::read(&config.keys)?;
+        let found = shared::read(path)?;
+        if let Some(notice) = &found.notice {
+            notice.log();
+        }
+        let keys = lb_net::keys::read(&found.config.keys)?;
         Ok(Self {
-            config,
+            config: found.config,
             keys,
-            shared,
+            shared: found.shared,
             path: path.to_owned(),
         })
     }

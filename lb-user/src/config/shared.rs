@@ -5,6 +5,7 @@
 //! the older one fetches the newer from the other, keeps it, and goes by it until its own file says as
 //! much (seed document 2: configuration information is received, stored and updated by both).
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
@@ -123,14 +124,80 @@ fn pins_max(file: &mut Table) -> Option<Value> {
     }
 }
 
+/// A configuration, with the newer shared part in place of the file's own if one was fetched.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// What holds.
+    pub config: Config,
+    /// Its shared part; without `[pair]` there is none.
+    pub shared: Option<Shared>,
+    /// What the operator should know of that. Whoever reads again and again says it once.
+    pub notice: Option<Notice>,
+}
+
+/// What the operator should know of a shared part that was fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// It holds, and not what the file says.
+    Newer {
+        /// The version in the file.
+        own: u64,
+        /// The version that holds.
+        fetched: u64,
+        /// Where that is kept.
+        kept: PathBuf,
+    },
+    /// It cannot be used, and the file holds.
+    Unusable {
+        /// Where it is kept.
+        kept: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl Notice {
+    /// Writes it to the log.
+    pub fn log(&self) {
+        match self {
+            Self::Newer { .. } => tracing::warn!("{self}"),
+            Self::Unusable { .. } => tracing::error!("{self}"),
+        }
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Newer { own, fetched, kept } => write!(
+                f,
+                "VIPs, nodes, table and pins are those of version {fetched}, which was fetched from the \
+                 other controller (in {}), and not those of the file, version {own}: write them into the \
+                 file too",
+                kept.display()
+            ),
+            Self::Unusable { kept, why } => write!(
+                f,
+                "{}: what was fetched from the other controller cannot be used here; going by the own \
+                 file: {why}",
+                kept.display()
+            ),
+        }
+    }
+}
+
 /// Reads a configuration file, and a newer shared part in place of its own if one was fetched.
 ///
 /// # Errors
 /// [`ConfigError`].
-pub fn read(path: &Path) -> Result<(Config, Option<Shared>), ConfigError> {
+pub fn read(path: &Path) -> Result<Found, ConfigError> {
     let config = Config::read(path)?;
     let Some(pair) = &config.pair else {
-        return Ok((config, None));
+        return Ok(Found {
+            config,
+            shared: None,
+            notice: None,
+        });
     };
     let kept = Shared::path(pair);
     let unusable = |error: SharedError| ConfigError::Shared {
@@ -146,41 +213,41 @@ pub fn read(path: &Path) -> Result<(Config, Option<Shared>), ConfigError> {
         path: kept.clone(),
         source,
     })?;
-    let Some(fetched) = fetched else {
-        return Ok((config, Some(own)));
+    let fetched = match fetched.as_deref().map(Shared::parse) {
+        Some(Ok(fetched)) if fetched.version > own.version => Ok(Some(fetched)),
+        Some(Err(error)) => Err(error.to_string()),
+        Some(Ok(_)) | None => Ok(None),
     };
-    let fetched = match Shared::parse(&fetched) {
-        Ok(fetched) => fetched,
-        Err(error) => {
-            tracing::error!(kept = %kept.display(), %error, "cannot be read; going by the own file");
-            return Ok((config, Some(own)));
-        }
-    };
-    if fetched.version <= own.version {
-        return Ok((config, Some(own)));
-    }
-    let taken = fetched.in_place_of(&text).map_err(unusable);
-    let taken = taken.and_then(|merged| Config::parse(&kept, &merged));
-    let merged = match taken {
-        Ok(merged) => merged,
-        Err(error) => {
-            tracing::error!(
-                own = own.version,
-                fetched = fetched.version,
-                "the newer version that was fetched from the other controller cannot be used here; \
-                 going by the own file: {error}"
-            );
-            return Ok((config, Some(own)));
-        }
-    };
-    tracing::warn!(
-        own = own.version,
-        fetched = fetched.version,
-        kept = %kept.display(),
-        "VIPs, nodes, table and pins are those of the newer version that was fetched from the other \
-         controller: write them into the file too"
-    );
-    Ok((merged, Some(fetched)))
+    let merged = fetched.and_then(|fetched| {
+        let Some(fetched) = fetched else {
+            return Ok(None);
+        };
+        let merged = fetched.in_place_of(&text).map_err(unusable);
+        let merged = merged.and_then(|merged| Config::parse(&kept, &merged));
+        let merged = merged.map_err(|error| format!("version {}: {error}", fetched.version))?;
+        Ok(Some((merged, fetched)))
+    });
+    Ok(match merged {
+        Ok(Some((config, fetched))) => Found {
+            config,
+            notice: Some(Notice::Newer {
+                own: own.version,
+                fetched: fetched.version,
+                kept,
+            }),
+            shared: Some(fetched),
+        },
+        Ok(None) => Found {
+            config,
+            shared: Some(own),
+            notice: None,
+        },
+        Err(why) => Found {
+            config,
+            shared: Some(own),
+            notice: Some(Notice::Unusable { kept, why }),
+        },
+    })
 }
 
 #[cfg(test)]
@@ -239,5 +306,55 @@ mod tests {
         }
         let long = format!("version = 1\n# {}", "x".repeat(MAX_LEN));
         assert!(matches!(Shared::parse(&long), Err(SharedError::Long)));
+    }
+    /// What is found of [`OWN`] with this beside it, as it was fetched.
+    fn found(name: &str, fetched: &str) -> Found {
+        let dir = format!("pm-{}-shared-{name}", std::process::id());
+        let dir = std::env::temp_dir().join(dir);
+        std::fs::create_dir(&dir).expect("a directory");
+        let state = format!("id = 1\nstate_dir = {dir:?}\nvip = \"none\"");
+        let (path, text) = (
+            dir.join("file"),
+            OWN.replace("id = 1\nvip = \"none\"", &state),
+        );
+        std::fs::write(&path, text).expect("written");
+        std::fs::write(dir.join(FILE), fetched).expect("written");
+        let found = read(&path).expect("a good file");
+        std::fs::remove_dir_all(&dir).expect("own directory");
+        found
+    }
+
+    #[test]
+    fn the_newer_one_holds_and_the_reader_is_told() {
+        let vip = |found: &Found| found.config.vips[0].ip().to_string();
+        let other = OWN.replace("192.0.2.10", "192.0.2.19");
+        let newer = other.replace("version = 3", "version = 4");
+        let newer = found("newer", &shared(&newer).text);
+        assert_eq!(vip(&newer), "192.0.2.19");
+        assert!(
+            matches!(
+                newer.notice,
+                Some(Notice::Newer {
+                    own: 3,
+                    fetched: 4,
+                    ..
+                })
+            ),
+            "{:?}",
+            newer.notice
+        );
+        let same = found("same", &shared(&other).text);
+        assert_eq!((vip(&same).as_str(), same.notice), ("192.0.2.10", None));
+        let bad = shared(&OWN.replace("version = 3", "version = 5")).text;
+        let bad = bad.replace("192.0.2.10", "nowhere");
+        for (name, text) in [("damaged", "]["), ("bad", &bad)] {
+            let own = found(name, text);
+            assert_eq!(vip(&own), "192.0.2.10");
+            assert!(
+                matches!(own.notice, Some(Notice::Unusable { .. })),
+                "{:?}",
+                own.notice
+            );
+        }
     }
 }

@@ -68,13 +68,26 @@ struct Guard<'a> {
     path: &'a Path,
     config: Config,
     maps: Option<Maps>,
-    /// What was complained about last, so that it is not said each second.
-    complaint: Option<String>,
+    of_config: Said,
+    of_vips: Said,
+}
+
+/// What was said last of one thing that is looked at again and again.
+#[derive(Default)]
+struct Said(Option<String>);
+
+impl Said {
+    /// What is to be said now: not what was said the last time, too.
+    fn anew(&mut self, found: Option<String>) -> Option<&str> {
+        let is_new = self.0 != found;
+        self.0 = found;
+        self.0.as_deref().filter(|_| is_new)
+    }
 }
 
 impl<'a> Guard<'a> {
     fn open(path: &'a Path) -> anyhow::Result<Self> {
-        let (config, _) = shared::read(path)?;
+        let config = shared::read(path)?.config;
         if moved_by(&config).is_none() {
             bail!(
                 "{}: no controller moves VIPs here ([pair] with `vip` other than \"none\"), so there \
@@ -86,7 +99,8 @@ impl<'a> Guard<'a> {
             path,
             config,
             maps: None,
-            complaint: None,
+            of_config: Said::default(),
+            of_vips: Said::default(),
         })
     }
 
@@ -123,11 +137,25 @@ impl<'a> Guard<'a> {
         seen.is_none_or(|steers| steers.unwrap_or(true))
     }
 
+    fn read_config(&mut self) {
+        let remark = match shared::read(self.path) {
+            Ok(found) => {
+                self.config = found.config;
+                found.notice.map(|notice| notice.to_string())
+            }
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                Some(format!("going by what was read last: {error:#}"))
+            }
+        };
+        if let Some(remark) = self.of_config.anew(remark) {
+            tracing::warn!("{remark}");
+        }
+    }
+
     /// Removes the VIPs that are here although the data plane does not steer.
     fn check(&mut self) -> anyhow::Result<Vec<IpAddr>> {
-        if let Ok((config, _)) = shared::read(self.path) {
-            self.config = config;
-        }
+        self.read_config();
         let Some(pair) = moved_by(&self.config) else {
             return Ok(Vec::new());
         };
@@ -143,23 +171,20 @@ impl<'a> Guard<'a> {
     }
 
     fn say(&mut self, checked: anyhow::Result<Vec<IpAddr>>) {
-        match checked {
+        let complaint = match checked {
             Ok(removed) => {
-                self.complaint = None;
                 if !removed.is_empty() {
                     tracing::warn!(
                         ?removed,
                         "the data plane has given way; its controller had left VIPs here"
                     );
                 }
+                None
             }
-            Err(error) => {
-                let complaint = format!("{error:#}");
-                if self.complaint.as_ref() != Some(&complaint) {
-                    tracing::error!(error = complaint, "cannot guard the VIPs; trying again");
-                    self.complaint = Some(complaint);
-                }
-            }
+            Err(error) => Some(format!("{error:#}")),
+        };
+        if let Some(error) = self.of_vips.anew(complaint) {
+            tracing::error!(error, "cannot guard the VIPs; trying again");
         }
     }
 }
@@ -168,4 +193,21 @@ impl<'a> Guard<'a> {
 fn moved_by(config: &Config) -> Option<&Pair> {
     let pair = config.pair.as_ref()?;
     (pair.takeover != Takeover::Nothing && !config.vips.is_empty()).then_some(pair)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_is_said_once() {
+        let mut said = Said::default();
+        let mut say = |what: Option<&str>| said.anew(what.map(str::to_owned)).map(str::to_owned);
+        assert_eq!(say(None), None);
+        assert_eq!(say(Some("this")).as_deref(), Some("this"));
+        assert_eq!(say(Some("this")), None);
+        assert_eq!(say(Some("that")).as_deref(), Some("that"));
+        assert_eq!(say(None), None);
+        assert_eq!(say(Some("that")).as_deref(), Some("that"));
+    }
 }
