@@ -21,7 +21,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use caps::Capability;
 use lb_net::shutdown::Shutdown;
 use lb_net::systemd;
@@ -88,13 +88,7 @@ impl Said {
 impl<'a> Guard<'a> {
     fn open(path: &'a Path) -> anyhow::Result<Self> {
         let config = shared::read(path)?.config;
-        if moved_by(&config).is_none() {
-            bail!(
-                "{}: no controller moves VIPs here ([pair] with `vip` other than \"none\"), so there \
-                 is nothing to guard",
-                path.display()
-            );
-        }
+        announced_by(&config).with_context(|| path.display().to_string())?;
         Ok(Self {
             path,
             config,
@@ -156,9 +150,7 @@ impl<'a> Guard<'a> {
     /// Removes the VIPs that are here although the data plane does not steer.
     fn check(&mut self) -> anyhow::Result<Vec<IpAddr>> {
         self.read_config();
-        let Some(pair) = moved_by(&self.config) else {
-            return Ok(Vec::new());
-        };
+        let pair = announced_by(&self.config)?;
         let (mover, _) = paired::mover(&self.config, pair)?;
         // In this order. A controller that takes over has its data plane steer before it brings the VIPs:
         // if these are its own, the second look says so.
@@ -189,10 +181,14 @@ impl<'a> Guard<'a> {
     }
 }
 
-/// The pair whose controller moves VIPs on this machine.
-fn moved_by(config: &Config) -> Option<&Pair> {
-    let pair = config.pair.as_ref()?;
-    (pair.takeover != Takeover::Nothing && !config.vips.is_empty()).then_some(pair)
+/// The pair whose controller has VIPs announced from this machine. Those that ARP announces need no guard.
+fn announced_by(config: &Config) -> anyhow::Result<&Pair> {
+    let pair = config.pair.as_ref();
+    pair.filter(|pair| matches!(pair.takeover, Takeover::Announce(_)) && !config.vips.is_empty())
+        .context(
+            "no routing daemon announces VIPs that a controller brings here ([pair] with \
+             `vip = \"announce\"`), so there is nothing to guard",
+        )
 }
 
 #[cfg(test)]
@@ -209,5 +205,37 @@ mod tests {
         assert_eq!(say(Some("that")).as_deref(), Some("that"));
         assert_eq!(say(None), None);
         assert_eq!(say(Some("that")).as_deref(), Some("that"));
+    }
+
+    #[test]
+    fn only_vips_that_are_announced_are_guarded() {
+        let file = |pair: &str| {
+            let text = format!(
+                "cluster = 1\nkeys = \"k\"\n[status]\ngroups = [\"239.255.77.1\"]\n\
+                 [[interface]]\nname = \"eth0\"\n[[vip]]\naddress = \"192.0.2.10\"\n\
+                 [[node]]\nid = 1\naddress = \"192.0.2.11\"\n{pair}"
+            );
+            Config::parse(Path::new("file"), &text).expect("a good file")
+        };
+        let pair = |vip: &str| {
+            file(&format!(
+                "[pair]\nid = 1\n{vip}\n[[controller]]\nid = 1\naddress = \"192.0.2.21\"\n\
+                 [[controller]]\nid = 2\naddress = \"192.0.2.22\"\n"
+            ))
+        };
+        let announced = pair("vip = \"announce\"\nvip_interface = \"lo\"");
+        assert!(announced_by(&announced).is_ok());
+        let by_arp = pair("vip = \"address\"\nvip_interface = \"eth0\"");
+        assert!(matches!(
+            by_arp.pair.as_ref().map(|pair| &pair.takeover),
+            Some(Takeover::Address(_))
+        ));
+        for config in [by_arp, pair("vip = \"none\""), file("")] {
+            let refusal = announced_by(&config).expect_err("nothing to guard");
+            assert!(
+                refusal.to_string().contains("vip = \"announce\""),
+                "{refusal}"
+            );
+        }
     }
 }
