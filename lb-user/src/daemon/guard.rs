@@ -17,6 +17,7 @@
 //! anew at each check: the maps, which may be others after `detach`, and the configuration, as the controller
 //! would read it; one that is bad for the moment leaves the last that was good.
 
+use std::error::Error;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -31,7 +32,8 @@ use super::{paired, privileges};
 use crate::config::Config;
 use crate::config::pair::{Pair, Takeover};
 use crate::config::shared;
-use crate::plane::{Maps, layout_dir};
+use crate::plane::maps::OpenError;
+use crate::plane::{AccessError, Maps, layout_dir};
 
 /// How often the data plane is looked at: two system calls. A call that is dropped meanwhile comes again
 /// after 500 ms (T1); a routing daemon and its peers take milliseconds too.
@@ -68,6 +70,8 @@ struct Guard<'a> {
     path: &'a Path,
     config: Config,
     maps: Option<Maps>,
+    of_opening: Said,
+    of_reading: Said,
     of_config: Said,
     of_vips: Said,
 }
@@ -89,13 +93,19 @@ impl<'a> Guard<'a> {
     fn open(path: &'a Path) -> anyhow::Result<Self> {
         let config = shared::read(path)?.config;
         announced_by(&config).with_context(|| path.display().to_string())?;
-        Ok(Self {
+        Ok(Self::of(path, config))
+    }
+
+    fn of(path: &'a Path, config: Config) -> Self {
+        Self {
             path,
             config,
             maps: None,
+            of_opening: Said::default(),
+            of_reading: Said::default(),
             of_config: Said::default(),
             of_vips: Said::default(),
-        })
+        }
     }
 
     async fn run(&mut self) {
@@ -106,8 +116,7 @@ impl<'a> Guard<'a> {
             looks.tick().await;
             let is_due = Instant::now() >= check_at;
             if is_due {
-                // Not there before the controller's first start, and after `detach`.
-                self.maps = Maps::open(&layout_dir(&self.config.bpffs)).ok();
+                self.open_maps();
             }
             let steers = self.steers();
             if !steers && (steered || is_due) {
@@ -121,14 +130,47 @@ impl<'a> Guard<'a> {
         }
     }
 
+    /// Opens the maps that are there now, or says why it cannot.
+    fn open_maps(&mut self) {
+        let dir = layout_dir(&self.config.bpffs);
+        let opened = Maps::open(&dir);
+        let blind = opened.as_ref().err().map(|error| match error {
+            // Before the controller's first start, and after `detach`, rightly so.
+            OpenError::Missing { path } => format!(
+                "no data plane of this version in {}, where {} should be; restart the guard after an \
+                 upgrade",
+                dir.display(),
+                path.display()
+            ),
+            OpenError::Absent { .. } | OpenError::Map { .. } => {
+                format!("cannot open the maps in {}: {}", dir.display(), chain(error))
+            }
+        });
+        let is_blind = blind.is_some();
+        if let Some(why) = self.of_opening.anew(blind) {
+            tracing::warn!("nothing is guarded: {why}");
+        }
+        self.maps = opened.ok();
+        if is_blind {
+            // They may be somewhere else by now.
+            self.read_config();
+        }
+    }
+
     /// Without a data plane nothing is known, and what there is stays.
-    fn steers(&self) -> bool {
+    fn steers(&mut self) -> bool {
         let look = |maps: &Maps| {
             let heard = maps.plane_status()?.term_heard;
-            Ok::<_, crate::plane::AccessError>(maps.turnout()?.is_active(heard))
+            Ok::<_, AccessError>(maps.turnout()?.is_active(heard))
         };
-        let seen = self.maps.as_ref().map(look);
-        seen.is_none_or(|steers| steers.unwrap_or(true))
+        let Some(seen) = self.maps.as_ref().map(look) else {
+            return true;
+        };
+        let blind = seen.as_ref().err().map(|error| chain(error));
+        if let Some(why) = self.of_reading.anew(blind) {
+            tracing::error!("nothing is guarded: cannot read the maps: {why}");
+        }
+        seen.unwrap_or(true)
     }
 
     fn read_config(&mut self) {
@@ -137,10 +179,7 @@ impl<'a> Guard<'a> {
                 self.config = found.config;
                 found.notice.map(|notice| notice.to_string())
             }
-            Err(error) => {
-                let error = anyhow::Error::from(error);
-                Some(format!("going by what was read last: {error:#}"))
-            }
+            Err(error) => Some(format!("going by what was read last: {}", chain(&error))),
         };
         if let Some(remark) = self.of_config.anew(remark) {
             tracing::warn!("{remark}");
@@ -181,6 +220,13 @@ impl<'a> Guard<'a> {
     }
 }
 
+/// An error with what it comes from.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| (*error).source());
+    let words: Vec<String> = causes.map(ToString::to_string).collect();
+    words.join(": ")
+}
+
 /// The pair whose controller has VIPs announced from this machine. Those that ARP announces need no guard.
 fn announced_by(config: &Config) -> anyhow::Result<&Pair> {
     let pair = config.pair.as_ref();
@@ -207,16 +253,17 @@ mod tests {
         assert_eq!(say(Some("that")).as_deref(), Some("that"));
     }
 
+    fn file(pair: &str) -> Config {
+        let text = format!(
+            "cluster = 1\nkeys = \"k\"\n[status]\ngroups = [\"239.255.77.1\"]\n\
+             [[interface]]\nname = \"eth0\"\n[[vip]]\naddress = \"192.0.2.10\"\n\
+             [[node]]\nid = 1\naddress = \"192.0.2.11\"\n{pair}"
+        );
+        Config::parse(Path::new("file"), &text).expect("a good file")
+    }
+
     #[test]
     fn only_vips_that_are_announced_are_guarded() {
-        let file = |pair: &str| {
-            let text = format!(
-                "cluster = 1\nkeys = \"k\"\n[status]\ngroups = [\"239.255.77.1\"]\n\
-                 [[interface]]\nname = \"eth0\"\n[[vip]]\naddress = \"192.0.2.10\"\n\
-                 [[node]]\nid = 1\naddress = \"192.0.2.11\"\n{pair}"
-            );
-            Config::parse(Path::new("file"), &text).expect("a good file")
-        };
         let pair = |vip: &str| {
             file(&format!(
                 "[pair]\nid = 1\n{vip}\n[[controller]]\nid = 1\naddress = \"192.0.2.21\"\n\
@@ -237,5 +284,19 @@ mod tests {
                 "{refusal}"
             );
         }
+    }
+
+    #[test]
+    fn a_guard_that_sees_no_data_plane_says_so() {
+        let mut config = file("");
+        config.bpffs = std::env::temp_dir().join(format!("pm-{}-guard", std::process::id()));
+        let mut guard = Guard::of(Path::new("/nonexistent"), config);
+        assert!(guard.steers());
+        guard.open_maps();
+        let said = guard.of_opening.0.clone().unwrap_or_default();
+        assert!(said.contains("no data plane of this version"), "{said}");
+        let said = guard.of_config.0.clone().unwrap_or_default();
+        assert!(said.contains("/nonexistent"), "{said}");
+        assert!(guard.steers(), "what is not known stays");
     }
 }
