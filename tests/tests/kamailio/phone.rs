@@ -311,19 +311,24 @@ impl Phone {
         }
     }
 
-    /// The next message that does not answer itself.
+    /// The next message that does not answer itself. What has come already is found however late it is.
     fn next(&mut self, limit: Duration) -> Result<Option<Arrived>> {
         let deadline = Instant::now() + limit;
         let mut buffer = vec![0; 65_536];
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(None);
-            }
-            self.socket.set_read_timeout(Some(left))?;
+            // A time-out of nothing would wait for ever.
+            self.socket.set_nonblocking(left.is_zero())?;
+            self.socket
+                .set_read_timeout((!left.is_zero()).then_some(left))?;
             let (len, from) = match self.socket.recv_from(&mut buffer) {
                 Ok(received) => received,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if left.is_zero() {
+                        return Ok(None);
+                    }
+                    continue;
+                }
                 Err(error) => return Err(error).context("a phone's socket fails"),
             };
             let message = Message::from_datagram(Bytes::copy_from_slice(&buffer[..len]))?;
