@@ -7,12 +7,18 @@
 //! ARP nothing comes of that: a data plane that has given way answers no question for them.
 //!
 //! ```text
-//!             LOOK                     every CHECK, or at once when
-//!            ┌─────┐                   the data plane gives way
-//!            ▼     │   does not steer  ┌──────────────────────────┐
-//!   does it steer? ┴──────────────────►│ VIPs here? still passive? │──► remove them
-//!                                      └──────────────────────────┘
+//!             LOOK                      every CHECK, and at once when
+//!            ┌─────┐                    the data plane gives way
+//!            ▼     │   does not steer   ┌───────────────────────────┐
+//!   does it steer? ┴───────────────────►│ VIPs here? still passive? │──► remove them
+//!            ▲         a controller     └───────────────────────────┘
+//!            └───────  lives: first
+//!                      its patience
 //! ```
+//! A controller that lives is left some time: a main that is not deposed raises its term above the one that
+//! its data plane has given way to, and one that is deposed takes its VIPs away itself. What has stopped it
+//! without killing it costs that time.
+//!
 //! It goes by the pinned maps, not by what the controller says, and never brings a VIP anywhere. What it reads
 //! anew at each check: the maps, which may be others after `detach`, and the configuration, as the controller
 //! would read it; one that is bad for the moment leaves the last that was good.
@@ -33,11 +39,15 @@ use crate::config::Config;
 use crate::config::pair::{Pair, Takeover};
 use crate::config::shared;
 use crate::plane::maps::OpenError;
-use crate::plane::{AccessError, Maps, layout_dir};
+use crate::plane::{AccessError, Maps, bpffs, layout_dir};
 
 /// How often the data plane is looked at: two system calls. A call that is dropped meanwhile comes again
 /// after 500 ms (T1); a routing daemon and its peers take milliseconds too.
 const LOOK: Duration = Duration::from_millis(20);
+/// What a controller that lives is left, beside two keep-alives: at the first it finds that a later term was
+/// heard, at the second it asks the nodes for a higher one. Chosen for their answers and a term on the disk;
+/// a call that is dropped meanwhile comes again after T1.
+const PATIENCE: Duration = Duration::from_millis(100);
 /// How often it is looked whether VIPs are here that should not be.
 const CHECK: Duration = Duration::from_secs(1);
 /// Opening pinned maps, and removing addresses.
@@ -111,23 +121,35 @@ impl<'a> Guard<'a> {
     async fn run(&mut self) {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut steered, mut check_at) = (true, Instant::now());
+        let mut check_at = Instant::now();
+        // Since when the data plane does not steer, and whether that has been acted on.
+        let (mut passive_since, mut is_seen_to) = (None, false);
         loop {
             looks.tick().await;
-            let is_due = Instant::now() >= check_at;
+            let now = Instant::now();
+            let is_due = now >= check_at;
             if is_due {
                 self.open_maps();
+                check_at = now + CHECK;
             }
-            let steers = self.steers();
-            if !steers && (steered || is_due) {
+            if self.steers() {
+                (passive_since, is_seen_to) = (None, false);
+                continue;
+            }
+            let since = *passive_since.get_or_insert(now);
+            if (is_due || !is_seen_to) && !self.is_left_to_controller(since) {
                 let checked = self.check();
                 self.say(checked);
+                is_seen_to = true;
             }
-            if is_due {
-                check_at = Instant::now() + CHECK;
-            }
-            steered = steers;
         }
+    }
+
+    /// Whether a controller lives that may yet put right what is so since then.
+    fn is_left_to_controller(&self, since: Instant) -> bool {
+        let keep_alive = self.config.pair.as_ref().map(|pair| pair.keep_alive);
+        let patience = keep_alive.unwrap_or_default() * 2 + PATIENCE;
+        since.elapsed() < patience && bpffs::holder(&self.config.bpffs).is_some()
     }
 
     /// Opens the maps that are there now, or says why it cannot.

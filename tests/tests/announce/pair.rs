@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use lb_user::plane::Maps;
 use pointsman_tests::daemons::{Pair, Redirecting, Settings};
 use pointsman_tests::dialogs::{Bustle, Callees, Callers, Phase};
-use pointsman_tests::lab::{CONTROLLERS, Lab, Process};
+use pointsman_tests::lab::{CONTROLLERS, Lab, Process, wait_until};
 use pointsman_tests::record::{Recorder, Tape};
 
 use crate::service::{PATIENCE, RoutedLab, Service, expect_all_over, expect_none_lost};
@@ -129,6 +130,23 @@ fn pause(lab: &Lab, tapes: &[Tape], from: u16, to: u16) -> Result<Duration> {
     Ok(Duration::from_nanos(first.saturating_sub(last)))
 }
 
+/// The first data plane gives way to a later term in which nobody reigns: until its controller, the main, has
+/// raised its own, the guard leaves the VIPs to it.
+fn expect_spared(scene: &Scene, guard: &Process) -> Result<()> {
+    let maps = Maps::open(&scene.service.daemons.pins_of(1))?;
+    let mut plane = maps.plane_status()?;
+    plane.term_heard = maps.turnout()?.term + 1;
+    let (heard, begin) = (plane.term_heard, Instant::now());
+    maps.set_plane_status(plane)?;
+    wait_until("the main to raise its term", PATIENCE, || {
+        Ok(maps.turnout()?.is_active(heard).then_some(()))
+    })?;
+    println!("outbid: the term was raised after {:?}", begin.elapsed());
+    let log = guard.log();
+    ensure!(!log.contains("has given way"), "{log}");
+    scene.service.wait_for_ways(&[1])
+}
+
 /// On request the VIPs move, and the router follows: the old main's machine announces them no more.
 /// A killed main's machine goes on announcing them, and calls that the router sends there are dropped as
 /// soon as another reigns; until the guard takes the VIPs away. A machine that is gone announces nothing.
@@ -176,6 +194,7 @@ fn the_router_follows_the_reign() -> Result<()> {
     scene.service.restart(2)?;
 
     let first = scene.guard(1)?;
+    expect_spared(&scene, &first)?;
     scene.switch_over("killed", 1, |service| service.controller(1).kill())?;
     scene.service.restart(1)?;
     let mut lost = None;
