@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use lb_proto::keys::KeyRing;
 use serde::Serialize;
 
+use crate::config::shared::{self, Notice};
 use crate::config::{Config, DEFAULT_BPFFS, DEFAULT_PATH};
 use crate::daemon::{self, Intent};
 use crate::explain;
@@ -247,7 +248,7 @@ fn detach(path: &Path, bpffs: Option<PathBuf>, json: bool) -> anyhow::Result<()>
     let config = match &bpffs {
         // Whoever has no configuration where it is looked for first has no other directory either.
         None if path == Path::new(DEFAULT_PATH) && !path.exists() => None,
-        None => Some(Config::read(path)?),
+        None => Some(in_force(path)?),
         Some(_) => None,
     };
     let configured = config.as_ref().map(|config| config.bpffs.clone());
@@ -292,6 +293,29 @@ fn detach(path: &Path, bpffs: Option<PathBuf>, json: bool) -> anyhow::Result<()>
         ))?;
     }
     Ok(())
+}
+
+/// The configuration that the controller goes by: its VIPs are those that are here. What keeps it from being
+/// known to the last keeps nobody from ending steering.
+fn in_force(path: &Path) -> anyhow::Result<Config> {
+    let (config, doubt) = match shared::read(path) {
+        Ok(found) => match found.notice {
+            Some(notice @ Notice::Unusable { .. }) => (found.config, Some(notice.to_string())),
+            Some(Notice::Newer { .. }) | None => (found.config, None),
+        },
+        // A bad file is one by itself, too.
+        Err(error) => (
+            Config::read(path)?,
+            Some(format!(
+                "{:#}; going by the own file",
+                anyhow::Error::from(error)
+            )),
+        ),
+    };
+    if let Some(doubt) = doubt {
+        eprintln!("pointsman: {doubt}");
+    }
+    Ok(config)
 }
 
 fn show(paths: &[PathBuf]) -> String {
@@ -375,5 +399,40 @@ mod tests {
         assert!(lb_net::keys::read(&path).is_ok());
         assert!(keygen(Some(&path)).is_err());
         std::fs::remove_file(&path).expect("own file");
+    }
+
+    /// VIPs that came with what was fetched are here, whatever the file says; and what was fetched may be
+    /// unreadable.
+    #[test]
+    fn detaching_goes_by_what_the_controller_goes_by() {
+        let dir = std::env::temp_dir().join(format!("pm-{}-detach", std::process::id()));
+        std::fs::create_dir(&dir).expect("a directory");
+        let path = dir.join("file");
+        let own = format!(
+            "cluster = 1\nkeys = \"k\"\n[status]\ngroups = [\"239.255.77.1\"]\n\
+             [[interface]]\nname = \"eth0\"\n[[vip]]\naddress = \"192.0.2.10\"\n\
+             [[node]]\nid = 1\naddress = \"192.0.2.11\"\n\
+             [pair]\nid = 1\nvip = \"none\"\nversion = 3\nstate_dir = {dir:?}\n\
+             [[controller]]\nid = 1\naddress = \"192.0.2.21\"\n\
+             [[controller]]\nid = 2\naddress = \"192.0.2.22\"\n"
+        );
+        std::fs::write(&path, own).expect("written");
+        let vip = || {
+            in_force(&path).expect("a good file").vips[0]
+                .ip()
+                .to_string()
+        };
+        assert_eq!(vip(), "192.0.2.10");
+        let kept = dir.join("shared.toml");
+        let fetched = "version = 4\n[[vip]]\naddress = \"192.0.2.19\"\n\
+                       [[node]]\nid = 1\naddress = \"192.0.2.11\"\n";
+        std::fs::write(&kept, fetched).expect("written");
+        assert_eq!(vip(), "192.0.2.19");
+        std::fs::remove_file(&kept).expect("own file");
+        // It cannot be read at all.
+        std::fs::create_dir(&kept).expect("a directory");
+        assert_eq!(vip(), "192.0.2.10");
+        std::fs::remove_dir_all(&dir).expect("own directory");
+        assert!(in_force(&path).is_err());
     }
 }
