@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aya::programs::{Program, ProgramError, Xdp};
-use aya::{Ebpf, EbpfError, EbpfLoader};
+use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use aya_log::EbpfLogger;
 use lb_common::maps::DEFAULT_MAX_PINS;
 
@@ -76,7 +76,7 @@ impl Plane {
     pub fn load_object(bytes: &[u8], options: &LoadOptions) -> Result<Self, LoadError> {
         let mut loader = EbpfLoader::new();
         loader.map_max_entries("PINS", options.max_pins);
-        Self::from_loaded(loader.load(bytes)?)
+        Self::load_by(&mut loader, bytes)
     }
 
     /// What the programs log from now on goes to `logger`, each time the result is flushed.
@@ -93,7 +93,22 @@ impl Plane {
         for shape in &object::MAPS {
             loader.map_pin_path(shape.name, dir.join(shape.name));
         }
-        Self::from_loaded(loader.load(object::BYTES)?)
+        Self::load_by(&mut loader, object::BYTES)
+    }
+
+    /// A signal that comes while the kernel verifies a program ends that (`EAGAIN`), and whatever was refused
+    /// aya asks for again with the verifier's words. With those about every instruction, megabytes, that takes
+    /// twenty times as long, and once they are more than aya makes room for the kernel refuses a good program
+    /// for it (`ENOSPC`). So they are to be few at first; all of them are for a program that is refused again.
+    fn load_by(loader: &mut EbpfLoader<'_>, bytes: &[u8]) -> Result<Self, LoadError> {
+        loader.verifier_log_level(VerifierLogLevel::STATS);
+        match Self::from_loaded(loader.load(bytes)?) {
+            Err(LoadError::Program { .. }) => {
+                loader.verifier_log_level(VerifierLogLevel::default());
+                Self::from_loaded(loader.load(bytes)?)
+            }
+            loaded => loaded,
+        }
     }
 
     fn from_loaded(mut programs: Ebpf) -> Result<Self, LoadError> {
