@@ -264,11 +264,14 @@ fn a_foreign_program_is_named_and_left_alone() {
         mount: lab.bpffs.join("nothing"),
     };
     let error = other.serve(&auto("pm0")).expect_err("taken");
-    assert!(
-        matches!(&error, AttachError::Foreign { id, program, .. }
-        if *id == foreign && program == "named \"pointsman\""),
-        "{error}"
-    );
+    let AttachError::Foreign {
+        id, program: by, ..
+    } = &error
+    else {
+        panic!("{error:?}");
+    };
+    assert_eq!(*id, foreign, "{error:?}");
+    assert_eq!(by, "named \"pointsman\"", "{error:?}");
     assert_eq!(program("pm0"), Some(foreign));
     assert_eq!(other.directories(), [] as [PathBuf; 0], "nothing is left");
 }
