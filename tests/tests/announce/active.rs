@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use pointsman_tests::daemons::{Redirecting, Settings};
 use pointsman_tests::dialogs::{Bustle, Callees, Callers};
 use pointsman_tests::homes::Homes;
-use pointsman_tests::lab::{CONTROLLERS, Lab};
+use pointsman_tests::lab::{CONTROLLERS, Lab, Process};
 use pointsman_tests::record::{CallHash, Kind, Recorder, Tape};
 use pointsman_tests::traffic::{CallLoad, Switch};
 
@@ -105,9 +105,13 @@ fn a_call_is_steered_to_one_node_by_either_of_two() -> Result<()> {
     let service = Service::start(&at, settings)?;
     let _callees = Callees::start(&service.daemons)?;
     service.wait_for_ways(&[1, 2])?;
-    let refused = service.daemons.controller_command("guard").output()?;
-    let said = String::from_utf8_lossy(&refused.stderr);
-    ensure!(said.contains("nothing to guard"), "{said}");
+    let guard = service.daemons.controller_command("guard");
+    let mut guard = Process::start(lab, "guard", guard)?;
+    let (status, said) = (guard.wait(PATIENCE)?, guard.log());
+    ensure!(
+        !status.success() && said.contains("nothing to guard"),
+        "{status}: {said}"
+    );
 
     let recorder = Recorder::start(&lab.nodes)?;
     let mut both = service.callers()?;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use lb_user::plane::Maps;
 use pointsman_tests::daemons::{Pair, Redirecting, Settings};
 use pointsman_tests::dialogs::{Bustle, Callees, Callers, Phase};
-use pointsman_tests::lab::{CONTROLLERS, Lab, Process, wait_until};
+use pointsman_tests::lab::{Lab, Process, wait_until};
 use pointsman_tests::record::{Recorder, Tape};
 
 use crate::service::{PATIENCE, RoutedLab, Service, expect_all_over, expect_none_lost};
@@ -171,12 +171,14 @@ fn the_router_follows_the_reign() -> Result<()> {
     scene.service.wait_for_role(1, "main")?;
     scene.service.wait_for_ways(&[1, 2])?;
     let mut both = scene.service.callers()?;
-    for (way, callers) in CONTROLLERS.into_iter().zip(&mut both) {
-        callers.call(format!("unguarded-{way}@switch"));
-        callers.run_for(LONG_ENOUGH)?;
-    }
-    let answered = both.each_ref().map(|callers| callers.count(Phase::Up));
-    ensure!(answered == [1, 0], "{answered:?} answered");
+    let answered = |callers: &mut Callers| Ok(callers.open_requests() == 0);
+    let [served, dropped] = &mut both;
+    served.call("unguarded-1@switch".to_owned());
+    served.run_until("its call to be answered", PATIENCE, answered)?;
+    dropped.call("unguarded-2@switch".to_owned());
+    dropped.run_for(LONG_ENOUGH)?;
+    let up = both.each_ref().map(|callers| callers.count(Phase::Up));
+    ensure!(up == [1, 0], "{up:?} answered");
     scene.service.wait_for_ways(&[1, 2])?;
     let begin = Instant::now();
     let _second = scene.guard(2)?;
@@ -186,7 +188,6 @@ fn the_router_follows_the_reign() -> Result<()> {
         begin.elapsed()
     );
     for callers in &mut both {
-        let answered = |callers: &mut Callers| Ok(callers.open_requests() == 0);
         callers.run_until("its call to be answered", PATIENCE, answered)?;
         callers.prove_all(1)?;
         expect_all_over(callers)?;
@@ -210,7 +211,7 @@ fn the_router_follows_the_reign() -> Result<()> {
     // The end of steering is the end of announcing, with the controller dead and unguarded, too.
     drop(first);
     scene.service.controller(1).kill()?;
-    scene.service.wait_for_ways(&[1])?;
+    scene.service.expect_ways_stay(&[1], LONG_ENOUGH)?;
     let output = scene
         .service
         .daemons

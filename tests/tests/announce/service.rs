@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use pointsman_tests::daemons::{Daemons, Settings};
@@ -126,6 +126,16 @@ impl<'lab> Service<'lab> {
             Ok(last.iter().all(|ways| ways == wanted).then_some(()))
         })
         .with_context(|| format!("they lead to {last:?}"))
+    }
+
+    /// Fails unless the router's routes to both VIPs lead to exactly these for all of this time.
+    pub(crate) fn expect_ways_stay(&self, wanted: &[u16], time: Duration) -> Result<()> {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            let ways = self.ways()?;
+            ensure!(ways.iter().all(|ways| ways == wanted), "to {ways:?}");
+        }
+        Ok(())
     }
 
     /// Two switches, at ports whose datagrams the router sends by way of the first LB and of the second.
