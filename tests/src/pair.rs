@@ -1,4 +1,4 @@
-//! A pair in service: two controllers, and a redirect server on each node.
+//! Two controllers in service, mostly a pair, and a redirect server on each node.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -17,7 +17,8 @@ pub struct Service<'lab> {
 }
 
 impl<'lab> Service<'lab> {
-    /// Starts everything, and waits until the first controller is the main and the second stands by.
+    /// Starts everything, and waits until the first controller is the main and the second stands by; without a
+    /// pair in the settings each is for itself.
     ///
     /// # Errors
     /// A program is not there, or it does not come to that.
@@ -30,11 +31,14 @@ impl<'lab> Service<'lab> {
             controllers: vec![None, None],
             redirects,
         };
-        service.start_controller(1)?;
-        // On a busy machine the second might be ready well before the first, and rightly be the main.
-        service.wait_for_role(1, "main")?;
-        service.start_controller(2)?;
-        service.wait_for_role(2, "stand-by")?;
+        let is_pair = service.daemons.settings().pair.is_some();
+        for (id, role) in [(1, "main"), (2, "stand-by")] {
+            service.start_controller(id)?;
+            // On a busy machine the second might be ready well before the first, and rightly be the main.
+            if is_pair {
+                service.wait_for_role(id, role)?;
+            }
+        }
         let nodes: Vec<u16> = lab.node_ids().collect();
         for id in [1, 2] {
             let controller = service.controllers[usize::from(id) - 1].as_mut();

@@ -103,9 +103,9 @@ fn a_call_is_steered_to_one_node_by_either_of_two() -> Result<()> {
         ..Settings::patient()
     };
     let service = Service::start(&at, settings)?;
-    let _callees = Callees::start(&service.daemons)?;
+    let _callees = Callees::start(&service.fleet.daemons)?;
     service.wait_for_ways(&[1, 2])?;
-    let guard = service.daemons.controller_command("guard");
+    let guard = service.fleet.daemons.controller_command("guard");
     let mut guard = Process::start(lab, "guard", guard)?;
     let (status, said) = (guard.wait(PATIENCE)?, guard.log());
     ensure!(
@@ -118,7 +118,7 @@ fn a_call_is_steered_to_one_node_by_either_of_two() -> Result<()> {
     for (callers, name) in both.iter_mut().zip(["one", "two"]) {
         callers.establish(name, CALLS, WINDOW)?;
     }
-    let homes = Homes::open(&service.daemons.pins_of(1))?;
+    let homes = Homes::open(&service.fleet.daemons.pins_of(1))?;
     let calls = both.iter().flat_map(Callers::calls);
     let mut away = 0;
     for call in calls {

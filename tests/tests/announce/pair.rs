@@ -45,7 +45,7 @@ impl<'lab> Scene<'lab> {
             ..Settings::patient()
         };
         let service = Service::start(at, settings)?;
-        let callees = Callees::start(&service.daemons)?;
+        let callees = Callees::start(&service.fleet.daemons)?;
         service.wait_for_ways(&[1])?;
         let mut callers = Callers::open(&at.lab, 6000)?;
         callers.establish("call", CALLS, WINDOW)?;
@@ -76,7 +76,7 @@ impl<'lab> Scene<'lab> {
         // The routes are watched while calls are made.
         let followed = std::thread::scope(|scope| -> Result<Duration> {
             let watch = scope.spawn(|| {
-                service.wait_for_role(to, "main")?;
+                service.fleet.wait_for_role(to, "main")?;
                 service.wait_for_ways(&[to])?;
                 Ok(begin.elapsed())
             });
@@ -107,6 +107,7 @@ impl<'lab> Scene<'lab> {
         let lab = self.service.lab;
         let command = self
             .service
+            .fleet
             .daemons
             .controller_command_of(controller, "guard");
         let mut guard = Process::start_daemon(lab, &format!("guard-{controller}"), command)?;
@@ -133,7 +134,7 @@ fn pause(lab: &Lab, tapes: &[Tape], from: u16, to: u16) -> Result<Duration> {
 /// The first data plane gives way to a later term in which nobody reigns: until its controller, the main, has
 /// raised its own, the guard leaves the VIPs to it.
 fn expect_spared(scene: &Scene, guard: &Process) -> Result<()> {
-    let maps = Maps::open(&scene.service.daemons.pins_of(1))?;
+    let maps = Maps::open(&scene.service.fleet.daemons.pins_of(1))?;
     let mut plane = maps.plane_status()?;
     plane.term_heard = maps.turnout()?.term + 1;
     let (heard, begin) = (plane.term_heard, Instant::now());
@@ -156,7 +157,7 @@ fn the_router_follows_the_reign() -> Result<()> {
     let mut scene = Scene::start(&at)?;
 
     scene.switch_over("wish", 1, |service| {
-        let mut command = service.daemons.controller_command_of(1, "failover");
+        let mut command = service.fleet.daemons.controller_command_of(1, "failover");
         let output = command.args(["--to", "2"]).output()?;
         ensure!(
             output.status.success(),
@@ -167,8 +168,8 @@ fn the_router_follows_the_reign() -> Result<()> {
     })?;
 
     // Nobody guards: the killed main's machine announces what its data plane drops.
-    scene.service.controller(2).kill()?;
-    scene.service.wait_for_role(1, "main")?;
+    scene.service.fleet.controller(2).kill()?;
+    scene.service.fleet.wait_for_role(1, "main")?;
     scene.service.wait_for_ways(&[1, 2])?;
     let mut both = scene.service.callers()?;
     let answered = |callers: &mut Callers| Ok(callers.open_requests() == 0);
@@ -196,7 +197,7 @@ fn the_router_follows_the_reign() -> Result<()> {
 
     let first = scene.guard(1)?;
     expect_spared(&scene, &first)?;
-    scene.switch_over("killed", 1, |service| service.controller(1).kill())?;
+    scene.switch_over("killed", 1, |service| service.fleet.controller(1).kill())?;
     scene.service.restart(1)?;
     let mut lost = None;
     scene.switch_over("machine", 2, |service| {
@@ -210,10 +211,11 @@ fn the_router_follows_the_reign() -> Result<()> {
 
     // The end of steering is the end of announcing, with the controller dead and unguarded, too.
     drop(first);
-    scene.service.controller(1).kill()?;
+    scene.service.fleet.controller(1).kill()?;
     scene.service.expect_ways_stay(&[1], LONG_ENOUGH)?;
     let output = scene
         .service
+        .fleet
         .daemons
         .controller_command_of(1, "detach")
         .output()?;

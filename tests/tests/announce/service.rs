@@ -5,9 +5,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use pointsman_tests::daemons::{Daemons, Settings};
+use pointsman_tests::daemons::Settings;
 use pointsman_tests::dialogs::{Callers, Dialog, Phase};
 use pointsman_tests::lab::{Arms, CONTROLLERS, Lab, Plan, Process, Router, wait_until};
+use pointsman_tests::pair;
 use pointsman_tests::routing::{start_bird, start_bird_on_router};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -41,10 +42,8 @@ impl RoutedLab {
 pub(crate) struct Service<'lab> {
     pub(crate) lab: &'lab Lab,
     pub(crate) router: &'lab Router,
-    pub(crate) daemons: Daemons<'lab>,
-    /// By id, less one.
-    controllers: Vec<Process>,
-    _redirects: Vec<Process>,
+    /// Controllers and redirect servers.
+    pub(crate) fleet: pair::Service<'lab>,
     _birds: Vec<Process>,
 }
 
@@ -56,54 +55,19 @@ impl<'lab> Service<'lab> {
         for controller in CONTROLLERS {
             birds.push(start_bird(lab, router, controller)?);
         }
-        let daemons = Daemons::configure(lab, settings)?;
-        let redirects = lab.node_ids().map(|node| daemons.start_redirect(node));
-        let mut service = Self {
+        Ok(Self {
             lab,
             router,
-            _redirects: redirects.collect::<Result<_>>()?,
-            controllers: Vec::new(),
-            daemons,
+            fleet: pair::Service::start(lab, settings)?,
             _birds: birds,
-        };
-        for (id, role) in CONTROLLERS.into_iter().zip(["main", "stand-by"]) {
-            service
-                .controllers
-                .push(service.daemons.start_controller_of(id)?);
-            if service.daemons.settings().pair.is_some() {
-                service.wait_for_role(id, role)?;
-            }
-        }
-        let nodes: Vec<u16> = lab.node_ids().collect();
-        for (id, controller) in CONTROLLERS.into_iter().zip(&mut service.controllers) {
-            service.daemons.wait_for_nodes_of(id, controller, &nodes)?;
-        }
-        Ok(service)
-    }
-
-    /// Waits until a controller has a role, and knows who is the main.
-    pub(crate) fn wait_for_role(&self, controller: u16, role: &str) -> Result<()> {
-        wait_until(role, PATIENCE, || {
-            let Ok(report) = self.daemons.ask_of(controller, "cluster") else {
-                return Ok(None);
-            };
-            let is_so = report["role"] == role && !report["main"].is_null();
-            Ok(is_so.then_some(()))
         })
-        .with_context(|| {
-            let running = &self.controllers[usize::from(controller) - 1];
-            format!("controller {controller} is not {role}:\n{}", running.log())
-        })
-    }
-
-    pub(crate) fn controller(&mut self, id: u16) -> &mut Process {
-        &mut self.controllers[usize::from(id) - 1]
     }
 
     /// Starts a controller again, and waits until it stands by.
     pub(crate) fn restart(&mut self, id: u16) -> Result<()> {
-        *self.controller(id) = self.daemons.start_controller_of(id)?;
-        self.wait_for_role(id, "stand-by")
+        self.fleet.start_controller(id)?;
+        self.fleet.wait_for_role(id, "stand-by")?;
+        Ok(())
     }
 
     /// Where the router's routes to the VIPs lead: controllers' ids, for IPv4 and for IPv6.
