@@ -88,9 +88,10 @@ enum Command {
     },
     /// Watch over this machine's VIPs for when the controller of a pair cannot.
     ///
-    /// A killed controller leaves the VIPs where they are. When its data plane gives way to the
-    /// other main, this takes them away, so that a routing daemon announces them here no longer. It
-    /// runs beside the controller, as a service of its own.
+    /// For a pair whose VIPs a routing daemon announces (`vip = "announce"`). A killed controller
+    /// leaves them where they are. When its data plane gives way to the other main, this takes them
+    /// away, so that they are announced here no longer. It runs beside the controller, as a service
+    /// of its own.
     Guard,
     /// The access nodes: who is there, and who takes calls.
     Nodes(Place),

@@ -25,6 +25,7 @@ use lb_net::{metrics, systemd};
 use lb_proto::keys::KeyRing;
 use paired::Paired;
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -105,10 +106,7 @@ pub(crate) fn release_vips(config: &Config) -> anyhow::Result<Vec<IpAddr>> {
     let Some(pair) = &config.pair else {
         return Ok(Vec::new());
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("starting the runtime")?;
+    let runtime = one_thread()?;
     let _inside = runtime.enter();
     let (mover, _) = paired::mover(config, pair)?;
     let moved = mover.release();
@@ -140,18 +138,19 @@ struct Daemon {
     interfaces: Vec<Attached>,
 }
 
+/// One thread: capabilities are a thread's, and dropping them must drop them all.
+fn one_thread() -> anyhow::Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().context("starting the runtime")
+}
+
 /// Runs the controller until it is told to stop.
 ///
 /// # Errors
 /// Whatever keeps it from starting, or a task of its own that ended by itself.
 pub fn run(path: &Path, render: Render) -> anyhow::Result<()> {
     lb_net::telemetry::init();
-    // One thread: capabilities are a thread's, and dropping them must drop them all.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("starting the runtime")?;
-    runtime.block_on(async {
+    one_thread()?.block_on(async {
         let daemon = start(path).await?;
         systemd::ready("serving");
         serve::serve(daemon, render).await

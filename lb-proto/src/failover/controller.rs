@@ -37,7 +37,7 @@ mod request;
 mod send;
 mod view;
 
-pub use electorate::{LONGEST as LONGEST_CHANGE, Stage};
+pub use electorate::{LONGEST_WAIT, Stage};
 pub use output::{Deactivation, Event, GaveUp, Output, Steps};
 pub use request::RequestError;
 pub use view::{Counts, LeaseView, PathView, PeerView, Switch, View};

@@ -23,7 +23,6 @@
 //! anew at each check: the maps, which may be others after `detach`, and the configuration, as the controller
 //! would read it; one that is bad for the moment leaves the last that was good.
 
-use std::error::Error;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -34,7 +33,7 @@ use lb_net::shutdown::Shutdown;
 use lb_net::systemd;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::{paired, privileges};
+use super::{one_thread, paired, privileges};
 use crate::config::Config;
 use crate::config::pair::{Pair, Takeover};
 use crate::config::shared;
@@ -59,12 +58,7 @@ const KEEPS: &[Capability] = &[Capability::CAP_BPF, Capability::CAP_NET_ADMIN];
 /// There is nothing to guard, or the configuration is bad.
 pub fn guard(path: &Path) -> anyhow::Result<()> {
     lb_net::telemetry::init();
-    // One thread: capabilities are a thread's.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("starting the runtime")?;
-    runtime.block_on(async {
+    one_thread()?.block_on(async {
         let mut shutdown = Shutdown::on_signals().context("taking over signals")?;
         let mut guard = Guard::open(path)?;
         privileges::drop_all_but(KEEPS).context("dropping capabilities")?;
@@ -155,8 +149,7 @@ impl<'a> Guard<'a> {
     /// Opens the maps that are there now, or says why it cannot.
     fn open_maps(&mut self) {
         let dir = layout_dir(&self.config.bpffs);
-        let opened = Maps::open(&dir);
-        let blind = opened.as_ref().err().map(|error| match error {
+        let opened = Maps::open(&dir).map_err(|error| match error {
             // Before the controller's first start, and after `detach`, rightly so.
             OpenError::Missing { path } => format!(
                 "no data plane of this version in {}, where {} should be; restart the guard after an \
@@ -165,15 +158,19 @@ impl<'a> Guard<'a> {
                 path.display()
             ),
             OpenError::Absent { .. } | OpenError::Map { .. } => {
-                format!("cannot open the maps in {}: {}", dir.display(), chain(error))
+                let error = anyhow::Error::from(error);
+                format!("cannot open the maps in {}: {error:#}", dir.display())
             }
         });
-        let is_blind = blind.is_some();
+        let (maps, blind) = match opened {
+            Ok(maps) => (Some(maps), None),
+            Err(why) => (None, Some(why)),
+        };
+        self.maps = maps;
         if let Some(why) = self.of_opening.anew(blind) {
             tracing::warn!("nothing is guarded: {why}");
         }
-        self.maps = opened.ok();
-        if is_blind {
+        if self.maps.is_none() {
             // They may be somewhere else by now.
             self.read_config();
         }
@@ -188,11 +185,14 @@ impl<'a> Guard<'a> {
         let Some(seen) = self.maps.as_ref().map(look) else {
             return true;
         };
-        let blind = seen.as_ref().err().map(|error| chain(error));
+        let (steers, blind) = match seen {
+            Ok(steers) => (steers, None),
+            Err(error) => (true, Some(format!("{:#}", anyhow::Error::from(error)))),
+        };
         if let Some(why) = self.of_reading.anew(blind) {
             tracing::error!("nothing is guarded: cannot read the maps: {why}");
         }
-        seen.unwrap_or(true)
+        steers
     }
 
     fn read_config(&mut self) {
@@ -201,7 +201,10 @@ impl<'a> Guard<'a> {
                 self.config = found.config;
                 found.notice.map(|notice| notice.to_string())
             }
-            Err(error) => Some(format!("going by what was read last: {}", chain(&error))),
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                Some(format!("going by what was read last: {error:#}"))
+            }
         };
         if let Some(remark) = self.of_config.anew(remark) {
             tracing::warn!("{remark}");
@@ -240,13 +243,6 @@ impl<'a> Guard<'a> {
             tracing::error!(error, "cannot guard the VIPs; trying again");
         }
     }
-}
-
-/// An error with what it comes from.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| (*error).source());
-    let words: Vec<String> = causes.map(ToString::to_string).collect();
-    words.join(": ")
 }
 
 /// The pair whose controller has VIPs announced from this machine. Those that ARP announces need no guard.

@@ -16,7 +16,7 @@
 //!   alone and one that goes by the present alone are never there at once.
 //! - A candidacy ends with `Both`: its term may be one that another has reigned in by the nodes before. The
 //!   next is above all that the others spoke of when they said that they know the present nodes.
-//! - A controller that is not heard for [`LONGEST`] is not waited for: the nodes before may be gone for
+//! - A controller that is not heard for [`LONGEST_WAIT`] is not waited for: the nodes before may be gone for
 //!   good, and would end every reign. If they are gone while all wait in `Joining`, nobody can be main:
 //!   after so long without one, the present nodes decide.
 //!
@@ -31,7 +31,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// How long a controller that is silent is waited for, and how long there may be no main by the nodes before.
-pub const LONGEST: Duration = Duration::from_secs(60);
+pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Nodes and their addresses.
 type Nodes = BTreeMap<NodeId, Vec<IpAddr>>;
@@ -126,7 +126,7 @@ impl Electorate {
     }
 
     /// The sets of which more than half are needed.
-    fn needed<'a>(&'a self, present: &'a Nodes) -> impl Iterator<Item = &'a Nodes> {
+    fn counting<'a>(&'a self, present: &'a Nodes) -> impl Iterator<Item = &'a Nodes> {
         let former = self.former.iter().map(|former| &former.nodes);
         former.chain((!self.is_joining).then_some(present))
     }
@@ -156,26 +156,26 @@ fn majority_until(nodes: &Nodes, votes: &BTreeMap<NodeId, Vote>) -> Duration {
 impl Controller {
     /// How many leases a main needs: of every set that counts more than half, so as many as the largest asks.
     pub(super) fn needed(&self) -> usize {
-        let sets = self.electorate.needed(&self.config.members.nodes);
+        let sets = self.electorate.counting(&self.config.members.nodes);
         sets.map(|nodes| majority(nodes.len())).max().unwrap_or(1)
     }
 
     /// Until when more than half of the leases run, of every set that counts.
     pub(super) fn majority_until(&self) -> Duration {
-        let sets = self.electorate.needed(&self.config.members.nodes);
+        let sets = self.electorate.counting(&self.config.members.nodes);
         let ends = sets.map(|nodes| majority_until(nodes, &self.votes));
         ends.min().unwrap_or_default()
     }
 
     /// Whether more than half of every set that counts do.
     pub(super) fn has_majority(&self, does: impl Fn(&Vote) -> bool) -> bool {
-        let mut sets = self.electorate.needed(&self.config.members.nodes);
+        let mut sets = self.electorate.counting(&self.config.members.nodes);
         sets.all(|nodes| is_majority(nodes, |node| self.votes.get(node).is_some_and(&does)))
     }
 
     /// Whether more than half of a set that counts do.
     pub(super) fn has_majority_of_any(&self, does: impl Fn(&Vote) -> bool) -> bool {
-        let mut sets = self.electorate.needed(&self.config.members.nodes);
+        let mut sets = self.electorate.counting(&self.config.members.nodes);
         sets.any(|nodes| is_majority(nodes, |node| self.votes.get(node).is_some_and(&does)))
     }
 
@@ -229,7 +229,7 @@ impl Controller {
             false => self.electorate.vacant.or(Some(now)),
         };
         let vacant = self.electorate.vacant;
-        let are_gone = vacant.is_some_and(|since| now.saturating_sub(since) >= LONGEST);
+        let are_gone = vacant.is_some_and(|since| now.saturating_sub(since) >= LONGEST_WAIT);
         if !has_granted && !is_gone_by && !are_gone {
             return;
         }
@@ -269,7 +269,7 @@ impl Controller {
             let peer = self.peers.get(id);
             let heard = peer.map_or(since, |peer| peer.at.max(since));
             let is_told = peer.is_some_and(|peer| self.goes_by_ours(peer));
-            !is_told && now.saturating_sub(heard) < LONGEST
+            !is_told && now.saturating_sub(heard) < LONGEST_WAIT
         })
     }
 

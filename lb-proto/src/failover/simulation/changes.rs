@@ -3,7 +3,7 @@
 use super::machine::Setting;
 use super::seeds::seeds;
 use super::world::{Note, World, controller_id};
-use crate::failover::controller::{Controller, LONGEST_CHANGE, Stage};
+use crate::failover::controller::{Controller, LONGEST_WAIT, Stage};
 use crate::failover::fixtures::ms;
 use crate::network::{CALM, Cuts, FAIR, FOUL, ROUGH};
 use std::time::Duration;
@@ -190,15 +190,21 @@ fn a_main_outlives_a_change_of_most_of_its_nodes() {
     }
 }
 
-/// Five of eight nodes, which do not run, and a main by the three others.
-fn joining(seed: u64) -> (World, usize, Vec<usize>) {
-    let mut world = world(2, 8, seed);
+/// A main by the first three of so many nodes; those are all that the configuration names.
+fn by_three(nodes: usize, seed: u64) -> (World, usize, Vec<usize>) {
+    let mut world = world(2, nodes, seed);
     let nodes: Vec<usize> = world.nodes().collect();
     world.named.insert(1, nodes[..3].to_vec());
     for host in world.controllers() {
         world.reconfigure(host);
     }
     let (main, _) = world.settle(ms(10_000));
+    (world, main, nodes)
+}
+
+/// Five of eight nodes, which do not run, and a main by the three others.
+fn joining(seed: u64) -> (World, usize, Vec<usize>) {
+    let (mut world, main, nodes) = by_three(8, seed);
     world.pass_and_fetch(ms(200));
     for node in &nodes[3..] {
         world.kill(*node);
@@ -214,7 +220,7 @@ fn a_long_wait_for_nodes_does_not_shorten_that_for_the_other_controller() {
     let (mut world, main, nodes) = joining(1);
     world.weather = CALM;
     world.rename(main, nodes.clone());
-    world.pass_and_fetch(LONGEST_CHANGE * 2);
+    world.pass_and_fetch(LONGEST_WAIT * 2);
     assert_eq!(world.stage(main), Stage::Joining);
     world.freeze(1 - main, world.now + ms(2_000));
     for node in &nodes[3..] {
@@ -258,21 +264,15 @@ fn a_stand_by_that_starts_deposes_nobody() {
 /// after a minute the present ones decide.
 #[test]
 fn nodes_that_are_gone_are_not_waited_for_for_ever() {
-    let mut world = world(2, 5, 1);
-    let nodes: Vec<usize> = world.nodes().collect();
-    world.named.insert(1, nodes[..3].to_vec());
-    for host in world.controllers() {
-        world.reconfigure(host);
-    }
-    let (main, _) = world.settle(ms(10_000));
+    let (mut world, main, nodes) = by_three(5, 1);
     world.kill(nodes[1]);
     world.kill(nodes[2]);
     world.pass(ms(500));
     assert_eq!(world.reigning(), None);
     world.rename(main, vec![nodes[0], nodes[3], nodes[4]]);
-    world.pass_and_fetch(LONGEST_CHANGE / 2);
+    world.pass_and_fetch(LONGEST_WAIT / 2);
     assert_eq!(world.reigning(), None);
-    world.pass_and_fetch(LONGEST_CHANGE);
+    world.pass_and_fetch(LONGEST_WAIT);
     assert!(world.reigning().is_some());
     for host in world.controllers() {
         assert_eq!(world.stage(host), Stage::Settled, "host {host}");
@@ -293,9 +293,9 @@ fn the_dead_are_waited_for_a_minute() {
     assert_eq!(world.stage(main), Stage::Both);
     // Both of the two, and one more of the four.
     world.kill(nodes[3]);
-    world.pass(LONGEST_CHANGE / 2);
+    world.pass(LONGEST_WAIT / 2);
     assert_eq!(world.stage(main), Stage::Both);
-    world.pass(LONGEST_CHANGE);
+    world.pass(LONGEST_WAIT);
     assert_eq!(world.stage(main), Stage::Settled);
     world.kill(nodes[2]);
     world.pass(ms(500));
@@ -319,10 +319,10 @@ fn the_living_are_waited_for() {
     let (main, _) = world.settle(ms(10_000));
     world.watcher.expect(Some(main));
     world.rename(main, nodes[..2].to_vec());
-    world.pass(LONGEST_CHANGE * 2);
+    world.pass(LONGEST_WAIT * 2);
     assert_eq!(world.stage(main), Stage::Both);
     world.kill(1 - main);
-    world.pass(LONGEST_CHANGE * 2);
+    world.pass(LONGEST_WAIT * 2);
     assert_eq!(world.stage(main), Stage::Settled);
 }
 
