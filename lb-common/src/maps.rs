@@ -43,23 +43,17 @@ pub const TABLE_ELEMENTS: u32 = TABLE_SLOTS.div_ceil(TABLE_PACK);
 
 /// The slot of a call key: the key modulo [`TABLE_SLOTS`].
 ///
-/// 2¹⁶ ≡ −1 (mod 2¹⁶ + 1), so the four 16-bit digits are added with alternating signs.
+/// 2¹⁶ ≡ −1 (mod 2¹⁶ + 1), so the four 16-bit digits are added with alternating signs, and those of the
+/// sum again. Without a branch: keys are random, and the processor would guess wrong half of the time.
 #[inline(always)]
 pub const fn slot_of(key: u64) -> u32 {
     let even = (key & 0xffff) as u32 + (key >> 32 & 0xffff) as u32;
     let odd = (key >> 16 & 0xffff) as u32 + (key >> 48) as u32;
-    // 0 ≤ sum < 4 · 65,537
+    // 0 ≤ sum ≤ 2¹⁸
     let sum = even + 2 * TABLE_SLOTS - odd;
-    let sum = if sum >= 2 * TABLE_SLOTS {
-        sum - 2 * TABLE_SLOTS
-    } else {
-        sum
-    };
-    if sum >= TABLE_SLOTS {
-        sum - TABLE_SLOTS
-    } else {
-        sum
-    }
+    // −4 ≤ slot < 2¹⁶
+    let slot = (sum & 0xffff) as i32 - (sum >> 16) as i32;
+    (slot + (slot >> 31 & TABLE_SLOTS as i32)) as u32
 }
 
 /// Where in `TABLE` a slot of a generation lies: the element, and the bits to shift right.

@@ -89,6 +89,9 @@ impl From<Address> for core::net::IpAddr {
 }
 
 /// A whole UDP datagram in a frame.
+///
+/// The address stands where it stands in [`Odd`]: else the compiler moves it about in halves.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagram {
     /// Where the IP header begins, in bytes from the start of the frame.
@@ -97,19 +100,20 @@ pub struct Datagram {
     pub payload: u32,
     /// Bytes of payload; the frame ends where it ends.
     pub payload_len: u32,
-    /// The destination.
-    pub destination: Address,
     /// The destination port, in network order.
     pub port_be: u16,
+    /// The destination.
+    pub destination: Address,
 }
 
 /// The destination of an IP packet that is not a whole UDP datagram, with why it is not.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Odd {
-    /// Where the packet wanted to go, when the IP header told.
-    pub destination: Option<Address>,
     /// What is odd about it.
     pub reason: Reason,
+    /// Where the packet wanted to go, when the IP header told.
+    pub destination: Option<Address>,
 }
 
 impl Odd {
@@ -121,13 +125,71 @@ impl Odd {
     }
 }
 
-/// Decodes the headers of a frame that is `frame_len` bytes long.
+/// Decodes the headers of a frame that is `frame_len` bytes long: by [`plain`] if they are, and otherwise
+/// by all that the standards know.
 ///
 /// # Errors
 /// An [`Odd`] for all that is not one whole UDP datagram. Its `destination` lets the caller tell a
 /// fragment for the VIP (to be deferred) from one for somebody else (to be passed).
 #[inline(always)]
 pub fn decode<W: Window>(frame: W, frame_len: u32) -> Result<Datagram, Odd> {
+    plain(frame, frame_len).map_or_else(|| thorough(frame, frame_len), Ok)
+}
+
+/// The datagram behind plain headers: Ethernet without tags, IPv4 without options or IPv6 without
+/// extensions, UDP, and not a byte behind them. Nearly every frame with SIP in it is such a one, and takes
+/// a question for each word of its headers.
+#[inline(always)]
+fn plain<W: Window>(frame: W, frame_len: u32) -> Option<Datagram> {
+    /// Ethernet, IPv4, UDP.
+    const PAYLOAD_V4: u32 = 14 + 20 + UDP_LEN;
+    /// Ethernet, IPv6, UDP.
+    const PAYLOAD_V6: u32 = 14 + 40 + UDP_LEN;
+
+    let headers = frame.block(0)?;
+    // Bytes 12–15: EtherType, version and (IPv4) header length.
+    let kind = frame.word_in(headers, 8) >> 32 & 0x00ff_ffff;
+    let third = frame.word_in(headers, 16);
+    let (destination, ports, payload) = if kind == 0x0045_0008 {
+        // Bytes 20–23: the fragment word but for "don't fragment", time to live, protocol.
+        if third & 0xff00_ff3f_0000_0000 != u64::from(PROTOCOL_UDP) << 56
+            || u32::from((third as u16).swap_bytes()) + 14 != frame_len
+        {
+            return None;
+        }
+        let address = frame.word_in(headers, 28) >> 16;
+        let destination = Address::mapped(address as u32);
+        (destination, frame.word_in(headers, 34), PAYLOAD_V4)
+    } else if kind & 0x00f0_ffff == 0x0060_dd86 {
+        // Bytes 18–20: payload length, next header.
+        if (third >> 32) as u8 != PROTOCOL_UDP
+            || u32::from(((third >> 16) as u16).swap_bytes()) + 54 != frame_len
+        {
+            return None;
+        }
+        let destination = Address {
+            high: frame.word_in(headers, 38),
+            low: frame.word_in(headers, 46),
+        };
+        (destination, frame.word_in(headers, 54), PAYLOAD_V6)
+    } else {
+        return None;
+    };
+    let payload_len = frame_len - payload;
+    if u32::from(((ports >> 32) as u16).swap_bytes()) != payload_len + UDP_LEN {
+        return None;
+    }
+    Some(Datagram {
+        ip: 14,
+        payload: frame.forget(payload),
+        payload_len,
+        destination,
+        port_be: (ports >> 16) as u16,
+    })
+}
+
+#[inline(always)]
+fn thorough<W: Window>(frame: W, frame_len: u32) -> Result<Datagram, Odd> {
     const SHORT: Odd = Odd::unaddressed(Reason::NotIp);
     let mut kind = frame.be16(12).ok_or(SHORT)?;
     let mut ip = 14;
@@ -284,4 +346,78 @@ fn udp<W: Window>(
         destination,
         port_be: (header >> 16) as u16,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use core::net::IpAddr;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    /// A frame with `payload_len` bytes of UDP payload for port 5060 of this address.
+    fn frame(destination: IpAddr, payload_len: u16) -> Vec<u8> {
+        let udp_len = payload_len + UDP_LEN as u16;
+        let mut frame = std::vec![0x02; 12];
+        match destination {
+            IpAddr::V4(address) => {
+                frame.extend([0x08, 0x00, 0x45, 0x00]);
+                frame.extend((udp_len + 20).to_be_bytes());
+                frame.extend([0x12, 0x34, 0x40, 0x00, 64, PROTOCOL_UDP, 0, 0]);
+                frame.extend([192, 0, 2, 1]);
+                frame.extend(address.octets());
+            }
+            IpAddr::V6(address) => {
+                frame.extend([0x86, 0xdd, 0x6a, 0xbc, 0xde, 0xf0]);
+                frame.extend(udp_len.to_be_bytes());
+                frame.extend([PROTOCOL_UDP, 64]);
+                frame.extend([0xfd; 16]);
+                frame.extend(address.octets());
+            }
+        }
+        frame.extend([0xc3, 0x50, 0x13, 0xc4]);
+        frame.extend(udp_len.to_be_bytes());
+        frame.extend([0, 0]);
+        frame.resize(frame.len() + usize::from(payload_len), b'x');
+        frame
+    }
+
+    fn addresses() -> [IpAddr; 2] {
+        ["198.51.100.7", "2001:db8::5:7"].map(|address| address.parse().unwrap())
+    }
+
+    #[test]
+    fn plain_headers_are_seen_as_plain() {
+        for (address, payload) in addresses().into_iter().zip([42, 62]) {
+            let frame = frame(address, 100);
+            let seen = plain(&frame[..], frame.len() as u32).expect("nothing odd about it");
+            assert_eq!(IpAddr::from(seen.destination), address);
+            assert_eq!(u16::from_be(seen.port_be), 5060);
+            assert_eq!((seen.payload, seen.payload_len), (payload, 100));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+        #[test]
+        fn plain_headers_are_read_as_all_others(
+            which in 0usize..2,
+            payload_len in 0u16..600,
+            changes in proptest::collection::vec((12usize..64, any::<u8>()), 0..3),
+            more in -3i32..4,
+        ) {
+            let mut frame = frame(addresses()[which], payload_len);
+            frame.resize((frame.len() as i32 + more) as usize, 0);
+            for (at, byte) in changes {
+                if let Some(old) = frame.get_mut(at) {
+                    *old = byte;
+                }
+            }
+            if let Some(datagram) = plain(&frame[..], frame.len() as u32) {
+                prop_assert_eq!(thorough(&frame[..], frame.len() as u32), Ok(datagram));
+            }
+        }
+    }
 }

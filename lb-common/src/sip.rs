@@ -36,14 +36,13 @@ use lines::{find_line, is_after_name, value_start};
 /// The [`Reason`] to defer: the message does not show its Call-ID in the plain form within `budget`.
 #[inline(always)]
 pub fn find_call_id<W: Window>(message: W, start: u32, budget: Budget) -> Result<u32, Reason> {
-    let name_end = match glance(message, start) {
-        Glance::Name(end) => end,
-        Glance::Unsure(from) => read_on(message, start, from, budget)?,
-    };
-    call_id_value(message, name_end)
+    match glance(message, start) {
+        Glance::Value(at) => Ok(at),
+        Glance::Unsure(from) => read_on(message, start, from, budget),
+    }
 }
 
-/// Where the Call-ID's name ends, read on from where a [`glance()`] was not sure.
+/// Where the Call-ID's value starts, read on from where a [`glance()`] was not sure.
 ///
 /// # Errors
 /// As [`find_call_id`].
@@ -54,22 +53,14 @@ pub fn read_on<W: Window>(
     from: u32,
     budget: Budget,
 ) -> Result<u32, Reason> {
-    find_line(
+    let name_end = find_line(
         message,
         start,
         from,
         budget,
         Reason::NoCallId,
         |line, at| call_id_name(message, line, at),
-    )
-}
-
-/// Where the Call-ID's value starts, given the end of its name.
-///
-/// # Errors
-/// The [`Reason`] to defer: there is something else than a colon and a few blanks before it.
-#[inline(always)]
-pub fn call_id_value<W: Window>(message: W, name_end: u32) -> Result<u32, Reason> {
+    )?;
     value_start(message, name_end, Reason::OddCallId)
 }
 

@@ -17,11 +17,11 @@ pub trait Window: Copy {
     /// The block behind this one.
     fn block_after(self, block: Self::Block) -> Option<Self::Block>;
 
-    /// The word of a block at 8 · `index` (0–7), little-endian.
-    fn word_in(self, block: Self::Block, index: u32) -> u64;
+    /// The word of a block at `place` (0–56), little-endian.
+    fn word_in(self, block: Self::Block, place: u32) -> u64;
 
-    /// The word at `place` from the start of a block, which may lie behind it.
-    fn word_from(self, block: Self::Block, place: u32) -> Option<u64>;
+    /// The word at `at` + `place` from the start of a block, which may lie behind it. `at` is a constant.
+    fn word_from(self, block: Self::Block, at: u32, place: u32) -> Option<u64>;
 
     /// The offset of a `place` counted from the start of a block.
     fn offset_in(self, block: Self::Block, place: u32) -> u32;
@@ -45,6 +45,15 @@ pub trait Window: Copy {
     #[inline(always)]
     fn forget(self, offset: u32) -> u32 {
         offset
+    }
+
+    /// The same number, as one that is worth a register.
+    ///
+    /// A constant of 64 bits costs an instruction wherever it is used, unless the kernel's window hides
+    /// from the compiler that it is one.
+    #[inline(always)]
+    fn keep(self, constant: u64) -> u64 {
+        constant
     }
 
     /// The offset `by` bytes further on.
@@ -94,13 +103,13 @@ impl Window for &[u8] {
     }
 
     #[inline]
-    fn word_in(self, block: u32, index: u32) -> u64 {
-        self.word(block + 8 * index).unwrap_or(0)
+    fn word_in(self, block: u32, place: u32) -> u64 {
+        self.word(block + place).unwrap_or(0)
     }
 
     #[inline]
-    fn word_from(self, block: u32, place: u32) -> Option<u64> {
-        self.word(block + place)
+    fn word_from(self, block: u32, at: u32, place: u32) -> Option<u64> {
+        self.word(block + at + place)
     }
 
     #[inline]

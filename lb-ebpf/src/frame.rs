@@ -114,15 +114,15 @@ impl Window for Frame {
     }
 
     #[inline(always)]
-    fn word_in(self, block: Block, index: u32) -> u64 {
-        let at = block.0 + 8 * (index & 7) as usize;
-        // SAFETY: the bytes are there, as checked when the block was made; the index is below 8.
+    fn word_in(self, block: Block, place: u32) -> u64 {
+        let at = block.0 + place.min(BLOCK - 8) as usize;
+        // SAFETY: the bytes are there, as checked when the block was made; the word ends within it.
         unsafe { (at as *const u64).read_unaligned() }
     }
 
     #[inline(always)]
-    fn word_from(self, block: Block, place: u32) -> Option<u64> {
-        let at = block.0 + place as usize;
+    fn word_from(self, block: Block, at: u32, place: u32) -> Option<u64> {
+        let at = block.0 + place as usize + at as usize;
         if at + 8 > self.end {
             return None;
         }
@@ -168,6 +168,13 @@ impl Window for Frame {
     #[inline(always)]
     fn forget(self, offset: u32) -> u32 {
         forget(offset, OFFSET_MASK)
+    }
+
+    #[inline(always)]
+    fn keep(self, mut constant: u64) -> u64 {
+        // SAFETY: a move of a register to itself.
+        unsafe { asm!("{0} = {0}", inout(reg) constant, options(pure, nomem, nostack)) };
+        constant
     }
 
     #[inline(always)]

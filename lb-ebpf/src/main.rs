@@ -30,7 +30,7 @@ use lb_common::{Address, Outcome, Reason, Window};
 
 use crate::frame::Frame;
 use crate::maps::{NODES, PIN_HINTS, PORTS, SETTINGS, STATUS, VIPS};
-use crate::observe::Sight;
+use crate::observe::{Sending, Sight, count_kept, count_sent};
 use crate::slow::Decision;
 
 /// Steers SIP, takes in beacons, and lets everything else pass.
@@ -38,8 +38,10 @@ use crate::slow::Decision;
 pub fn pointsman(ctx: XdpContext) -> u32 {
     let mut sight = Sight::default();
     let frame = Frame::of(ctx.ctx);
-    let reason = steer(ctx.ctx, frame, &mut sight);
-    observe::count(ctx.ctx, frame, reason, &sight)
+    match steer(ctx.ctx, frame, &mut sight) {
+        Ok(sending) => count_sent(ctx.ctx, frame, sending, &sight),
+        Err(reason) => count_kept(ctx.ctx, reason, &sight),
+    }
 }
 
 /// Does nothing: for the far end of a virtual link, whose near end may then send natively.
@@ -62,33 +64,25 @@ pub fn pointsman_clock(ctx: XdpContext) -> u32 {
 }
 
 /// Decides, and rewrites the frame if it is to be sent on.
+///
+/// # Errors
+/// The [`Reason`] why it is not.
 #[inline(always)]
-fn steer(ctx: *mut xdp_md, frame: Frame, sight: &mut Sight) -> Reason {
-    let frame_len = frame.len();
-    let Some(settings) = SETTINGS.get(0) else {
-        return Reason::NotReady;
-    };
+fn steer(ctx: *mut xdp_md, frame: Frame, sight: &mut Sight) -> Result<Sending, Reason> {
+    let settings = SETTINGS.get(0).ok_or(Reason::NotReady)?;
     sight.sample = settings.sample;
-    let datagram = match decode(frame, frame_len) {
-        Ok(datagram) => datagram,
-        Err(odd) => return odd_reason(ctx, odd.destination, odd.reason),
-    };
+    let datagram =
+        decode(frame, frame.len()).map_err(|odd| odd_reason(ctx, odd.destination, odd.reason))?;
     let (purpose, vip) = find_vip(datagram.destination, datagram.port_be);
     if purpose == VipUse::Sip as u8 {
         sight.vip = vip;
-        match fleet::turnout_if_active() {
-            Some(turnout) => steer_sip(ctx, frame, &datagram, (settings, turnout), sight),
-            None => Reason::Passive,
-        }
+        let turnout = fleet::turnout_if_active().ok_or(Reason::Passive)?;
+        steer_sip(ctx, frame, &datagram, (settings, turnout), sight)
     } else if purpose == VipUse::Status as u8 {
-        match Reason::from_index(
-            beacon::take_beacon(ctx, datagram.payload, datagram.payload_len) as u8,
-        ) {
-            Some(reason) => reason,
-            None => Reason::NotReady,
-        }
+        let reason = beacon::take_beacon(ctx, datagram.payload, datagram.payload_len) as u8;
+        Err(Reason::from_index(reason).unwrap_or(Reason::NotReady))
     } else {
-        Reason::NotVip
+        Err(Reason::NotVip)
     }
 }
 
@@ -168,33 +162,24 @@ fn steer_sip(
     datagram: &Datagram,
     (settings, turnout): (&'static Settings, &'static Turnout),
     sight: &mut Sight,
-) -> Reason {
-    let call_id_at = match peek::locate(ctx, frame, datagram.payload) {
-        Ok(at) => at,
-        Err(reason) => return reason,
-    };
-    let call = match peek::call_key(frame, frame.forget(call_id_at), settings.call_secret) {
-        Ok(call) => call,
-        Err(reason) => return reason,
-    };
+) -> Result<Sending, Reason> {
+    let call_id_at = peek::locate(ctx, datagram.payload)?;
+    let call = peek::call_key(frame, call_id_at, settings.call_secret)?;
     sight.call = Some(call);
     let first = frame.word(datagram.payload).unwrap_or(0);
-    if let Some((id, node)) = plain_home(settings, turnout, call.hash, first, sight) {
-        sight.node = id;
-        sight.choice = Reason::Home as u8;
-        return send(ctx, frame, node, Reason::Home, sight);
+    if let Some((decision, node)) = plain_home(settings, turnout, call.hash, first) {
+        sight.node = decision.node;
+        sight.choice = decision.reason;
+        return send(ctx, frame, node, decision, Reason::Home);
     }
     let decision = Decision::unpack(slow::decide(ctx, datagram.payload, first, call.hash));
     sight.node = decision.node;
     sight.choice = decision.reason;
-    sight.started = decision.started;
-    let Some(choice) = Reason::from_index(decision.reason) else {
-        return Reason::NotReady;
-    };
+    let choice = Reason::from_index(decision.reason).ok_or(Reason::NotReady)?;
     match NODES.get(decision.node.into()) {
-        Some(node) if decision.node != NO_NODE => send(ctx, frame, node, choice, sight),
-        _ if choice.outcome() as u8 != Outcome::SteerCallId as u8 => choice,
-        _ => Reason::NotReady,
+        Some(node) if decision.node != NO_NODE => send(ctx, frame, node, decision, choice),
+        _ if choice.outcome() as u8 != Outcome::SteerCallId as u8 => Err(choice),
+        _ => Err(Reason::NotReady),
     }
 }
 
@@ -207,8 +192,7 @@ fn plain_home(
     turnout: &Turnout,
     key: u64,
     first: u64,
-    sight: &mut Sight,
-) -> Option<(u16, &'static Node)> {
+) -> Option<(Decision, &'static Node)> {
     if !turnout.is_at_rest() || *PIN_HINTS.get(pin_hint_of(key))? != 0 {
         return None;
     }
@@ -219,30 +203,43 @@ fn plain_home(
         return None;
     }
     let method = Method::of(first);
-    if method.may_start() && record::remember(key, settings, now) && method == Method::Invite {
-        sight.started = 1;
-    }
-    Some((home, node))
+    let is_new = method.may_start() && record::remember(key, settings, now);
+    let decision = Decision {
+        node: home,
+        reason: Reason::Home as u8,
+        started: u8::from(is_new && method == Method::Invite),
+    };
+    Some((decision, node))
 }
 
 /// Sends the frame to the node: back out of the port it came in by, or out of another.
 #[inline(always)]
-fn send(ctx: *mut xdp_md, frame: Frame, node: &Node, choice: Reason, sight: &mut Sight) -> Reason {
+fn send(
+    ctx: *mut xdp_md,
+    frame: Frame,
+    node: &Node,
+    decision: Decision,
+    choice: Reason,
+) -> Result<Sending, Reason> {
     if !node.is_reachable() {
-        return Reason::NoNeighbour;
+        return Err(Reason::NoNeighbour);
     }
     // SAFETY: the kernel calls the program with a valid context.
     let ingress = unsafe { (*ctx).ingress_ifindex };
-    if node.ifindex == ingress {
-        sight.action = xdp_action::XDP_TX;
+    let action = if node.ifindex == ingress {
+        xdp_action::XDP_TX
     } else {
-        match PORTS.redirect(node.port, xdp_action::XDP_PASS.into()) {
-            Ok(action) => sight.action = action,
-            Err(_) => return Reason::NoNeighbour,
-        }
-    }
+        PORTS
+            .redirect(node.port, xdp_action::XDP_PASS.into())
+            .map_err(|_| Reason::NoNeighbour)?
+    };
     let _ = frame.set_link_addresses(node.destination_mac, node.source_mac);
-    choice
+    Ok(Sending {
+        node: decision.node.into(),
+        started: decision.started.into(),
+        action,
+        reason: choice,
+    })
 }
 
 #[panic_handler]

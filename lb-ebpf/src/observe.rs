@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
-use lb_common::maps::{Event, MAX_NODES, MAX_VIPS};
+use lb_common::maps::{Counts, Event, MAX_NODES, MAX_VIPS};
 use lb_common::sip::CallKey;
 use lb_common::{Outcome, REASON_SLOTS, Reason};
 
@@ -20,16 +20,12 @@ pub(crate) struct Sight {
     pub(crate) call: Option<CallKey>,
     /// The VIP's index, [`MAX_VIPS`] when it was for none.
     pub(crate) vip: u32,
-    /// The action, when the frame is to be sent on.
-    pub(crate) action: u32,
     /// One event in this many frames goes to the ring; 0 for none.
     pub(crate) sample: u32,
     /// The node chosen.
     pub(crate) node: u16,
     /// Why, as the number of a [`Reason`].
     pub(crate) choice: u8,
-    /// 1 when this is a new call.
-    pub(crate) started: u8,
 }
 
 impl Default for Sight {
@@ -38,44 +34,76 @@ impl Default for Sight {
         Self {
             call: None,
             vip: MAX_VIPS,
+            sample: 0,
             node: 0,
             choice: 0,
-            started: 0,
-            action: xdp_action::XDP_PASS,
-            sample: 0,
         }
     }
 }
 
-/// Counts the frame, shows it if it is sampled, and turns the verdict into an XDP action.
+/// How a frame is sent on.
+///
+/// Its fields are wider than they need be: what fits in one word, the compiler packs into one, by ways
+/// over the stack that the verifier refuses.
+#[derive(Clone, Copy)]
+pub(crate) struct Sending {
+    /// The node.
+    pub(crate) node: u64,
+    /// 1 when this is a new call.
+    pub(crate) started: u64,
+    /// The XDP action.
+    pub(crate) action: u32,
+    /// Why there.
+    pub(crate) reason: Reason,
+}
+
+/// Counts a frame that is sent on, and shows it if it is sampled. Returns the XDP action.
 #[inline(always)]
-pub(crate) fn count(ctx: *mut xdp_md, frame: Frame, reason: Reason, sight: &Sight) -> u32 {
-    let is_sent = sight.action != xdp_action::XDP_PASS;
-    let action = if !is_sent && reason.outcome() as u8 == Outcome::Drop as u8 {
+pub(crate) fn count_sent(ctx: *mut xdp_md, frame: Frame, sending: Sending, sight: &Sight) -> u32 {
+    if let Some(counts) = count_reason(sending.reason) {
+        let node = &mut counts.nodes[sending.node as usize & (MAX_NODES as usize - 1)];
+        node.packets += 1;
+        node.bytes += u64::from(frame.len());
+        node.started += sending.started;
+    }
+    finish(ctx, sending.reason, sight, sending.action)
+}
+
+/// Counts a frame that is not sent on, and shows it if it is sampled. Returns the XDP action.
+///
+/// A function of its own, so that the many ways here cost the one way past it no registers.
+#[inline(never)]
+pub(crate) fn count_kept(ctx: *mut xdp_md, reason: Reason, sight: &Sight) -> u32 {
+    let action = if reason.outcome() as u8 == Outcome::Drop as u8 {
         xdp_action::XDP_DROP
     } else {
-        sight.action
+        xdp_action::XDP_PASS
     };
-    if let Some(counts) = COUNTS.get_ptr_mut(0) {
-        // SAFETY: this CPU's element, which nobody else writes.
-        let counts = unsafe { &mut *counts };
-        counts.reasons[usize::from(reason as u8) & (REASON_SLOTS - 1)] += 1;
-        if is_sent {
-            let node = &mut counts.nodes[usize::from(sight.node) & (MAX_NODES as usize - 1)];
-            node.packets += 1;
-            node.bytes += u64::from(frame.len());
-            node.started += u64::from(sight.started);
-        }
-    }
+    count_reason(reason);
+    finish(ctx, reason, sight, action)
+}
+
+/// Counts the reason, and returns this CPU's counts.
+#[inline(always)]
+fn count_reason(reason: Reason) -> Option<&'static mut Counts> {
+    // SAFETY: this CPU's element, which nobody else writes, and which lives as long as the program.
+    let counts = unsafe { &mut *COUNTS.get_ptr_mut(0)? };
+    counts.reasons[usize::from(reason as u8) & (REASON_SLOTS - 1)] += 1;
+    Some(counts)
+}
+
+/// Counts the VIP's frame, and shows it if it is sampled.
+#[inline(always)]
+fn finish(ctx: *mut xdp_md, reason: Reason, sight: &Sight, action: u32) -> u32 {
     if let Some(count) = VIP_COUNTS.get_ptr_mut(sight.vip) {
-        // SAFETY: as above.
+        // SAFETY: this CPU's element, which nobody else writes.
         unsafe { *count += 1 };
     }
     if sight.sample != 0 {
         show(ctx, reason, sight, action);
     }
     #[cfg(feature = "log")]
-    tell(ctx, frame, reason, sight, action);
+    tell(ctx, reason, sight, action);
     action
 }
 
@@ -83,7 +111,7 @@ pub(crate) fn count(ctx: *mut xdp_md, frame: Frame, reason: Reason, sight: &Sigh
 /// has no place for.
 #[cfg(feature = "log")]
 #[inline(never)]
-fn tell(ctx: *mut xdp_md, frame: Frame, reason: Reason, sight: &Sight, action: u32) {
+fn tell(ctx: *mut xdp_md, reason: Reason, sight: &Sight, action: u32) {
     let (key, at, len) = match sight.call {
         Some(call) => (call.hash, call.at, call.len.get()),
         None => (0, 0, 0),
@@ -91,7 +119,7 @@ fn tell(ctx: *mut xdp_md, frame: Frame, reason: Reason, sight: &Sight, action: u
     aya_log_ebpf::info!(
         aya_ebpf::programs::XdpContext::new(ctx),
         "{} bytes, Call-ID of {} at {}, key {:x}: choice {}, node {}, reason {}, action {}",
-        frame.len(),
+        Frame::of(ctx).len(),
         len,
         at,
         key,

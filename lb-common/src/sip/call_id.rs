@@ -3,7 +3,7 @@
 use core::num::NonZeroU32;
 
 use super::lines::{CRLF, END, MAX_BLANKS, is_blank, load};
-use super::word::{below, likely_below, lowest, place_of};
+use super::word::{Below, below, lowest, place_of};
 use crate::siphash::{SipHash13, SipKey};
 use crate::{BLOCK, Reason, Window};
 
@@ -41,8 +41,8 @@ impl CallKey {
                 // Nearly all Call-IDs end in these bytes, which takes no question about the end.
                 macro_rules! take_in {
                     ($($index:literal)+) => { $(
-                        let word = message.word_in(block, $index);
-                        let likely = likely_below(word, b' ' + 1);
+                        let word = message.word_in(block, 8 * $index);
+                        let likely = Below::new(b' ' + 1).likely(word);
                         if likely != 0 && likely & !word != 0 {
                             len = 8 * $index;
                             break 'last word;
@@ -101,6 +101,9 @@ fn empty<W: Window>(message: W, at: u32) -> Reason {
 fn check_end<W: Window>(message: W, end: u32) -> Result<(), Reason> {
     let mut at = end;
     let mut word = load(message, at);
+    if word as u16 == CRLF && (word >> 16) as u8 > b' ' {
+        return Ok(());
+    }
     if is_blank(word as u8) {
         let mut blanks = 0;
         while is_blank(word as u8) {

@@ -3,32 +3,58 @@
 //! From "Bit Twiddling Hacks" (S. E. Anderson). BPF has neither vectors nor an instruction that counts
 //! zeros; a subtraction that borrows and a multiplication that gathers do as well.
 
+use crate::Window;
+
 /// The high bit of every byte of `word` below 0x0e: line ends, tabs, and what no header may hold.
 ///
 /// Behind the first one, a byte 0x0e may be found too. It is a control character as well.
 #[inline(always)]
 pub(super) const fn controls(word: u64) -> u64 {
-    below(word, 0x0e)
+    below(word, CONTROLS)
 }
 
-/// What [`controls`] may find: the same, and bytes from 0x8e on. Nearly always nothing, in fewer steps;
-/// `& !word` takes out the rest.
-#[inline(always)]
-pub(super) const fn likely_controls(word: u64) -> u64 {
-    likely_below(word, 0x0e)
+/// The limit of [`controls`].
+pub(super) const CONTROLS: u8 = 0x0e;
+
+/// Looks for bytes below a limit in many words.
+#[derive(Clone, Copy)]
+pub(super) struct Below {
+    limits: u64,
+    high: u64,
 }
 
-/// As [`below`], and every byte from `limit + 0x80` on.
-#[inline(always)]
-pub(super) const fn likely_below(word: u64, limit: u8) -> u64 {
-    word.wrapping_sub(ONES * limit as u64) & HIGH
+impl Below {
+    #[inline(always)]
+    pub(super) const fn new(limit: u8) -> Self {
+        Self {
+            limits: ONES * limit as u64,
+            high: HIGH,
+        }
+    }
+
+    /// The same, with its constants in registers.
+    #[inline(always)]
+    pub(super) fn kept<W: Window>(window: W, limit: u8) -> Self {
+        let Self { limits, high } = Self::new(limit);
+        Self {
+            limits: window.keep(limits),
+            high: window.keep(high),
+        }
+    }
+
+    /// As [`below`], and every byte from the limit + 0x80 on. Nearly always nothing, in fewer steps;
+    /// `& !word` takes out the rest.
+    #[inline(always)]
+    pub(super) const fn likely(self, word: u64) -> u64 {
+        word.wrapping_sub(self.limits) & self.high
+    }
 }
 
 /// The high bit of every byte of `word` below `limit` (at most 0x80), exact up to the first one: the
 /// subtraction borrows only behind a hit.
 #[inline(always)]
 pub(super) const fn below(word: u64, limit: u8) -> u64 {
-    likely_below(word, limit) & !word
+    Below::new(limit).likely(word) & !word
 }
 
 /// The lowest bit that is set.
