@@ -19,6 +19,7 @@
 mod ask;
 mod carry;
 mod commands;
+mod electors;
 mod links;
 mod numbers;
 mod ports;

@@ -37,7 +37,7 @@ mod request;
 mod send;
 mod view;
 
-pub use electorate::{LONGEST_WAIT, Stage};
+pub use electorate::{Electors, LONGEST_WAIT, Nodes, Stage};
 pub use output::{Deactivation, Event, GaveUp, Output, Steps};
 pub use request::RequestError;
 pub use view::{Counts, LeaseView, PathView, PeerView, Switch, View};
@@ -72,6 +72,9 @@ pub struct Setup {
     pub epoch: u32,
     /// What was last [persisted](Output::Persist); 0 when there is nothing, or it is lost.
     pub term: Term,
+    /// What was last [kept](Output::KeepElectors); `None` when there is nothing, or it is lost: then the nodes
+    /// of the configuration alone decide.
+    pub electors: Option<Electors>,
     /// For jitter and nonces; another one in every life.
     pub seed: u64,
 }
@@ -236,8 +239,6 @@ impl Controller {
             config.members.clone(),
         );
         let mut random = Random::new(setup.seed);
-        let nodes = config.members.nodes.keys();
-        let votes = nodes.map(|node| (*node, Vote::default())).collect();
         let interval = config.timing.interval();
         let mut controller = Self {
             id: setup.id,
@@ -251,8 +252,8 @@ impl Controller {
             loss: None,
             peers: BTreeMap::new(),
             paths: BTreeMap::new(),
-            votes,
-            electorate: Electorate::new(),
+            votes: BTreeMap::new(),
+            electorate: Electorate::new(now, setup.electors, &config.members.nodes),
             sent: SentLog::default(),
             pulse: Pulse::new(now),
             next_keep_alive: now,
@@ -287,6 +288,8 @@ impl Controller {
             wait * 2 + controller.random_below(interval)
         };
         controller.state = State::StandBy(Phase::Vacant { until: now + wait });
+        controller.count_members();
+        controller.settle_nodes(now);
         controller
     }
 

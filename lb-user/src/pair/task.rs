@@ -21,7 +21,7 @@ use lb_net::epoch;
 use lb_net::link::{Endpoint, Identity, Limits, Listener, Roster};
 use lb_proto::call_state::collector::{self, Collector, Mode, Pace};
 use lb_proto::failover::Term;
-use lb_proto::failover::controller::{Controller, Setup};
+use lb_proto::failover::controller::{Controller, Electors, Setup};
 use lb_proto::keys::KeyRing;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
@@ -33,7 +33,7 @@ use super::carry::{self, FetchError};
 use super::links::Links;
 use super::rebuild::Rebuild;
 use super::report::ClusterReport;
-use super::{setup, term};
+use super::{electors, setup, term};
 use crate::config::Config;
 use crate::config::pair::Pair;
 use crate::config::shared::Shared;
@@ -85,8 +85,10 @@ pub(crate) struct PairTask {
     other_reigned: bool,
     /// A claim of the VIPs is due, when the keep-alives that silence the old main have gone out.
     claims: bool,
-    /// The term that is being kept, and the one that is to be kept next.
+    /// The term that is to be kept next.
     next_term: Option<Term>,
+    /// Whose leases count, to be kept next.
+    next_electors: Option<(u32, Electors)>,
     /// When it was last said that this configuration is too old.
     said_older: Option<Instant>,
     /// Since when the program has given way to a later term, although this controller is the main.
@@ -112,7 +114,7 @@ pub(crate) struct PairTask {
     intents: watch::Receiver<Intent>,
     fetched: mpsc::Sender<()>,
     report: watch::Sender<ClusterReport>,
-    keeping: JoinSet<(Term, io::Result<()>)>,
+    keeping: JoinSet<(reign::Kept, io::Result<()>)>,
     fetching: JoinSet<Result<(), FetchError>>,
     look_at: Instant,
 }
@@ -139,6 +141,7 @@ impl PairTask {
             cluster: config.cluster,
             epoch: epoch::begin(&pair.state_dir)?,
             term: term::last(&pair.state_dir)?.max(term::known(&maps)?),
+            electors: electors::last(&pair.state_dir)?,
             seed: seed()?,
         };
         let machine = setup::machine(intent, pair)?;
@@ -179,6 +182,7 @@ impl PairTask {
             other_reigned: false,
             claims: false,
             next_term: None,
+            next_electors: None,
             said_older: None,
             superseded: None,
             maps,
@@ -257,8 +261,8 @@ impl PairTask {
                     tokio::task::yield_now().await;
                 }
                 Some(kept) = self.keeping.join_next() => {
-                    if let Ok((term, result)) = kept {
-                        self.kept(term, result);
+                    if let Ok((kept, result)) = kept {
+                        self.kept(kept, result);
                     }
                 }
                 Some(fetched) = self.fetching.join_next() => {

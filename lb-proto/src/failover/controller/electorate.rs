@@ -20,12 +20,15 @@
 //!   good, and would end every reign. If they are gone while all wait in `Joining`, nobody can be main:
 //!   after so long without one, the present nodes decide.
 //!
-//! A start forgets the nodes before: until it is `Settled`, a controller that starts again goes by its own
-//! file alone. It says that it is joining until it is the main, or follows one of the same configuration:
-//! nobody else concludes from it that the present nodes have granted.
+//! A start goes on from what is on the disk, [`Electors`]: a file that was changed meanwhile is a change of the
+//! nodes like any other. That the present nodes count is told when it is on the disk, not before: else a
+//! controller that starts again could go by the former alone, and another, which was told, by the present.
+//! A controller that starts says that it is joining until it is the main, or follows one of the same
+//! configuration: nobody else concludes from it that the present nodes have granted. One whose disk was lost
+//! goes by its file alone.
 
 use super::super::trust::Members;
-use super::{Controller, Event, GaveUp, NodeId, Peer, Role, State, Vote};
+use super::{Controller, Event, GaveUp, NodeId, Output, Peer, Role, State, Vote};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -33,8 +36,22 @@ use std::time::Duration;
 /// How long a controller that is silent is waited for, and how long there may be no main by the nodes before.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
+/// How long after it could not be kept the electorate is to be kept again.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// Nodes and their addresses.
-type Nodes = BTreeMap<NodeId, Vec<IpAddr>>;
+pub type Nodes = BTreeMap<NodeId, Vec<IpAddr>>;
+
+/// Whose leases count, as a controller keeps it to start again with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Electors {
+    /// The nodes before, the oldest set first; none when nothing changes.
+    pub former: Vec<Nodes>,
+    /// The nodes of the configuration.
+    pub present: Nodes,
+    /// These have not granted yet: only those before count.
+    pub is_joining: bool,
+}
 
 /// How far a change of the nodes has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,6 +85,21 @@ pub(super) struct Electorate {
     is_new: bool,
     /// Since when there has been no main, while the nodes before decide.
     vacant: Option<Duration>,
+    keeping: Keeping,
+}
+
+/// What of this is on the disk.
+#[derive(Debug, Default)]
+struct Keeping {
+    /// What was last handed out to be kept, and how many were before.
+    last: Option<Electors>,
+    number: u32,
+    /// It may be something else by now.
+    is_due: bool,
+    /// When that which could not be kept is handed out again.
+    again: Option<Duration>,
+    /// The disk says that the present nodes count.
+    has_present: bool,
 }
 
 #[derive(Debug)]
@@ -78,17 +110,30 @@ struct Former {
 }
 
 impl Electorate {
-    /// That of a start.
-    pub(super) fn new() -> Self {
-        Self {
+    /// That of a start, given what was last kept.
+    pub(super) fn new(now: Duration, kept: Option<Electors>, present: &Nodes) -> Self {
+        let mut electorate = Self {
             is_new: true,
+            keeping: Keeping {
+                last: kept.clone(),
+                is_due: true,
+                ..Keeping::default()
+            },
             ..Self::default()
+        };
+        if let Some(kept) = kept {
+            let former = kept.former.into_iter();
+            electorate.former = former.map(|nodes| Former { nodes, at: now }).collect();
+            electorate.is_joining = kept.is_joining && !electorate.former.is_empty();
+            electorate.keeping.has_present = !kept.is_joining;
+            electorate.replace(now, &kept.present, present);
         }
+        electorate
     }
 
     /// What keep-alives say: others must not conclude that the present nodes decide.
     pub(super) fn says_joining(&self) -> bool {
-        self.is_joining || self.is_new
+        self.is_joining || self.is_new || !self.keeping.has_present
     }
 
     /// A main reigns by this configuration.
@@ -106,6 +151,7 @@ impl Electorate {
 
     /// Other nodes take the place of these.
     fn replace(&mut self, now: Duration, before: &Nodes, present: &Nodes) {
+        self.keeping.is_due = true;
         if before.keys().eq(present.keys()) {
             return;
         }
@@ -115,6 +161,32 @@ impl Electorate {
             self.former.push(Former { nodes, at: now });
             self.is_joining = true;
         }
+    }
+
+    fn electors(&self, present: &Nodes) -> Electors {
+        let former = self.former.iter().map(|former| former.nodes.clone());
+        Electors {
+            former: former.collect(),
+            present: present.clone(),
+            is_joining: self.is_joining,
+        }
+    }
+
+    /// Whether something is to be kept now.
+    fn is_to_be_kept(&mut self, now: Duration, present: &Nodes) -> bool {
+        if std::mem::take(&mut self.keeping.is_due) {
+            let electors = self.electors(present);
+            let last = self.keeping.last.as_ref();
+            if last != Some(&electors) {
+                let is_same = last.is_some_and(|last| last.present.keys().eq(present.keys()));
+                self.keeping.has_present &= is_same && !electors.is_joining;
+                self.keeping.last = Some(electors);
+                self.keeping.number += 1;
+                self.keeping.again = None;
+                return true;
+            }
+        }
+        self.keeping.again.take_if(|again| *again <= now).is_some()
     }
 
     /// All that take part: a node that is gone counts among the former.
@@ -190,8 +262,34 @@ impl Controller {
         self.settle_nodes(now);
     }
 
-    /// Who takes part, wherever that is kept.
-    fn count_members(&mut self) {
+    /// What is to be kept on the disk, and its number.
+    pub fn electors(&self) -> (u32, Electors) {
+        let keeping = &self.electorate.keeping;
+        (keeping.number, keeping.last.clone().unwrap_or_default())
+    }
+
+    /// What had this number is on the disk.
+    pub fn electors_kept(&mut self, now: Duration, number: u32) {
+        self.check_reign(now);
+        let keeping = &mut self.electorate.keeping;
+        if keeping.number == number {
+            let is_joining = keeping.last.as_ref().is_some_and(|last| last.is_joining);
+            keeping.has_present = !is_joining;
+            self.hurry(now);
+        }
+    }
+
+    /// It could not be kept. A second later it is handed out again; meanwhile nobody is told that the
+    /// present nodes count.
+    pub fn electors_not_kept(&mut self, now: Duration, number: u32) {
+        let keeping = &mut self.electorate.keeping;
+        if keeping.number == number {
+            keeping.again = Some(now + RETRY);
+        }
+    }
+
+    /// Who takes part, wherever that is noted.
+    pub(super) fn count_members(&mut self) {
         let all = self.electorate.all(&self.config.members.nodes);
         self.votes.retain(|node, _| all.contains_key(node));
         for node in all.keys() {
@@ -217,6 +315,10 @@ impl Controller {
         if self.electorate.stage() == Stage::Both {
             self.leave_former(now);
         }
+        let present = &self.config.members.nodes;
+        if self.electorate.is_to_be_kept(now, present) {
+            self.output(Output::KeepElectors);
+        }
     }
 
     /// From `Joining` to `Both`, or to `Settled` when the nodes before are gone.
@@ -234,6 +336,7 @@ impl Controller {
             return;
         }
         self.electorate.is_joining = false;
+        self.electorate.keeping.is_due = true;
         self.electorate.vacant = None;
         if are_gone {
             self.electorate.former.clear();
@@ -253,6 +356,7 @@ impl Controller {
         let kept = kept.filter(|former| self.waits_for_somebody(now, former.at));
         self.electorate.former = kept.collect();
         if self.electorate.former.len() < before {
+            self.electorate.keeping.is_due = true;
             self.count_members();
             self.refresh_majority();
             self.give_up(now, GaveUp::NodesChanged);

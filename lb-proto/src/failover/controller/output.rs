@@ -21,6 +21,10 @@ pub enum Output {
         /// The term.
         term: Term,
     },
+    /// Keep on the disk, synced, whose leases count: [`electors`](super::Controller::electors), in the order
+    /// in which these come; then call [`electors_kept`](super::Controller::electors_kept). Until then nobody
+    /// is told that the present nodes count.
+    KeepElectors,
     /// This controller is main: activate the data plane, claim the addresses, rebuild call state.
     Activate {
         /// In which term.

@@ -39,6 +39,7 @@ impl Bench {
             cluster: CLUSTER,
             epoch: 1,
             term: Term(10),
+            electors: None,
             seed: 3,
         };
         let config = Config {
@@ -517,6 +518,7 @@ fn two_nodes_forward_and_eight_in_need() {
 #[test]
 fn nobody_drains_it() {
     let mut bench = Bench::new(2, Timing::DEFAULT);
+    assert_eq!(bench.outputs(), [Output::KeepElectors]);
     let from = Party::Controller(controller(1));
     for nonce in 0..2 * OUTPUTS as u64 {
         assert_eq!(bench.receive(from, 20, true, Body::Query { nonce }), Ok(()));
@@ -531,6 +533,24 @@ fn nobody_drains_it() {
             .iter()
             .any(|output| matches!(output, Output::Persist { .. }))
     );
+}
+
+#[test]
+fn what_could_not_be_kept_is_to_be_kept_again() {
+    let mut bench = Bench::new(2, Timing::DEFAULT);
+    let is_asked = |bench: &mut Bench| bench.outputs().contains(&Output::KeepElectors);
+    assert!(is_asked(&mut bench));
+    let (number, electors) = bench.controller.electors();
+    assert_eq!(electors.present.len(), usize::from(NODES));
+    bench.controller.electors_not_kept(bench.now, number);
+    bench.pass(ms(900));
+    assert!(!is_asked(&mut bench));
+    bench.pass(ms(200));
+    assert!(is_asked(&mut bench));
+    assert_eq!(bench.controller.electors(), (number, electors));
+    bench.controller.electors_kept(bench.now, number);
+    bench.pass(ms(2_000));
+    assert!(!is_asked(&mut bench));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::failover::Term;
 use crate::failover::Timing;
-use crate::failover::controller::{Controller, Switchback};
+use crate::failover::controller::{Controller, Electors, Switchback};
 use crate::failover::fixtures::ms;
 use crate::failover::lease::Grant;
 use crate::failover::wire::Bytes;
@@ -56,21 +56,24 @@ pub(super) enum Machine {
 }
 
 /// What is on a disk.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Disk {
     pub(super) term: Term,
+    pub(super) electors: Option<Electors>,
     pub(super) grant: Option<Grant>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) enum Written {
     Term(Term),
+    Electors(u32, Electors),
     Grant(Grant),
 }
 
 pub(super) enum Inbox {
     Datagram(usize, Bytes),
     Persisted(Term),
+    ElectorsKept(u32),
 }
 
 pub(super) struct Host {
@@ -133,6 +136,7 @@ impl Disk {
     pub(super) fn write(&mut self, written: Written) {
         match written {
             Written::Term(term) => self.term = term,
+            Written::Electors(_, electors) => self.electors = Some(electors),
             Written::Grant(grant) => self.grant = Some(grant),
         }
     }

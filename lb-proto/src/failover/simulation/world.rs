@@ -221,6 +221,7 @@ impl World {
                 cluster: CLUSTER,
                 epoch: self.hosts[host].epoch + 1,
                 term: self.hosts[host].disk.term,
+                electors: self.hosts[host].disk.electors.clone(),
                 seed,
             };
             let controller = Controller::new(local, setup, self.config(host));
@@ -335,12 +336,12 @@ impl World {
             return;
         }
         one.writing.pop_front();
+        one.inbox.push_back(match &written {
+            Written::Term(term) => Inbox::Persisted(*term),
+            Written::Electors(number, _) => Inbox::ElectorsKept(*number),
+            Written::Grant(grant) => Inbox::Persisted(grant.term),
+        });
         one.disk.write(written);
-        let term = match written {
-            Written::Term(term) => term,
-            Written::Grant(grant) => grant.term,
-        };
-        one.inbox.push_back(Inbox::Persisted(term));
         self.turn(host);
     }
 
@@ -361,7 +362,7 @@ impl World {
             }
             let address = match item {
                 Inbox::Datagram(from, _) => self.address(from),
-                Inbox::Persisted(_) => self.address(host),
+                Inbox::Persisted(_) | Inbox::ElectorsKept(_) => self.address(host),
             };
             let Some(machine) = &mut self.hosts[host].machine else {
                 return;
@@ -375,6 +376,10 @@ impl World {
                     controller.persisted(local, term);
                     Ok(())
                 }
+                (Machine::Controller(controller), Inbox::ElectorsKept(number)) => {
+                    controller.electors_kept(local, number);
+                    Ok(())
+                }
                 (Machine::Witness(witness), Inbox::Datagram(_, bytes)) => {
                     witness.receive(local, address, &bytes)
                 }
@@ -382,6 +387,7 @@ impl World {
                     witness.persisted(local, term);
                     Ok(())
                 }
+                (Machine::Witness(_), Inbox::ElectorsKept(_)) => Ok(()),
             };
         }
         match &mut self.hosts[host].machine {
@@ -444,6 +450,11 @@ impl World {
         match output {
             controller::Output::Send { to, bytes } => self.send(host, self.host_of(to), bytes),
             controller::Output::Persist { term } => self.write(host, Written::Term(term)),
+            controller::Output::KeepElectors => {
+                if let Some((number, electors)) = self.controller(host).map(Controller::electors) {
+                    self.write(host, Written::Electors(number, electors));
+                }
+            }
             controller::Output::Activate {
                 term,
                 reason,
@@ -480,7 +491,7 @@ impl World {
     fn write(&mut self, host: usize, written: Written) {
         let delay = self.random.below(self.setting.disk.as_nanos() as u64 + 1);
         let one = &mut self.hosts[host];
-        one.writing.push_back(written);
+        one.writing.push_back(written.clone());
         let at = one.disk_busy_until.max(self.now) + Duration::from_nanos(delay);
         one.disk_busy_until = at;
         self.queue.put(at, Event::Written(host, one.epoch, written));

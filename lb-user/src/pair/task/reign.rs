@@ -12,13 +12,21 @@ use lb_proto::failover::{Party, Term};
 use tokio::time::Instant;
 
 use super::{PairTask, carry};
-use crate::pair::term;
+use crate::pair::{electors, term};
 use crate::plane::AccessError;
 use crate::takeover::Moved;
 use crate::turn;
 
 /// Longer than a keep-alive takes from the program to this task, so that a true one has been heard.
 const OUTBID_AFTER: Duration = Duration::from_millis(20);
+
+/// What was to be kept on the disk.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kept {
+    Term(Term),
+    /// What had this number.
+    Electors(u32),
+}
 
 impl PairTask {
     /// The program gives way to whoever has the key and names a later term. A main that is not deposed by
@@ -48,6 +56,10 @@ impl PairTask {
                 Output::Send { to, bytes } => self.send(to, &bytes),
                 Output::Persist { term } => {
                     self.next_term = Some(term);
+                    self.keep_next();
+                }
+                Output::KeepElectors => {
+                    self.next_electors = Some(self.machine.electors());
                     self.keep_next();
                 }
                 Output::Activate {
@@ -97,26 +109,36 @@ impl PairTask {
         }
     }
 
-    /// Keeps the term that is to be kept, one after the other: a later one must not be overtaken.
+    /// Keeps what is to be kept, one after the other: a later one must not be overtaken.
     fn keep_next(&mut self) {
         if !self.keeping.is_empty() {
             return;
         }
+        let state_dir = self.state_dir.clone();
         if let Some(term) = self.next_term.take() {
-            let state_dir = self.state_dir.clone();
-            let keep = move || (term, term::keep(&state_dir, term));
-            self.keeping.spawn_blocking(keep);
+            self.keeping
+                .spawn_blocking(move || (Kept::Term(term), term::keep(&state_dir, term)));
+        } else if let Some((number, nodes)) = self.next_electors.take() {
+            self.keeping.spawn_blocking(move || {
+                let result = electors::keep(&state_dir, &nodes);
+                (Kept::Electors(number), result)
+            });
         }
     }
 
-    pub(super) fn kept(&mut self, term: Term, result: io::Result<()>) {
+    pub(super) fn kept(&mut self, kept: Kept, result: io::Result<()>) {
         let now = self.now();
-        match result {
-            Ok(()) => self.machine.persisted(now, term),
-            Err(error) => {
-                let path = self.state_dir.display();
+        let path = self.state_dir.display();
+        match (kept, result) {
+            (Kept::Term(term), Ok(())) => self.machine.persisted(now, term),
+            (Kept::Term(term), Err(error)) => {
                 tracing::error!(%error, %path, "cannot keep a term: it is not asked for");
                 self.machine.persist_failed(now, term);
+            }
+            (Kept::Electors(number), Ok(())) => self.machine.electors_kept(now, number),
+            (Kept::Electors(number), Err(error)) => {
+                tracing::error!(%error, %path, "cannot keep which nodes' leases count: a change of the nodes waits");
+                self.machine.electors_not_kept(now, number);
             }
         }
         self.keep_next();

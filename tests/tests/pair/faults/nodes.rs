@@ -52,18 +52,25 @@ fn expect_of_both(
     .with_context(|| format!("{:?} {:?}", watch.cluster(1), watch.cluster(2)))
 }
 
+/// Whether a controller says that it goes by so many leases of the nodes that this version names.
+fn settled(version: u64, needed: u64) -> impl Fn(&serde_json::Value) -> bool {
+    move |report| {
+        report["configuration"] == version
+            && report["nodes_change"] == "settled"
+            && report["needed"] == needed
+    }
+}
+
+/// Whether it says that it waits for the nodes that this version names.
+fn joining(version: u64) -> impl Fn(&serde_json::Value) -> bool {
+    move |report| report["configuration"] == version && report["nodes_change"] == "joining"
+}
+
 #[test]
 fn a_main_stays_when_most_of_its_nodes_are_others() -> Result<()> {
     let lab = lab()?;
     let (mut service, watch) = begin(&lab, Pair::patient())?;
     watch.forget();
-    let settled = |version: u64, needed: u64| {
-        move |report: &serde_json::Value| {
-            report["configuration"] == version
-                && report["nodes_change"] == "settled"
-                && report["needed"] == needed
-        }
-    };
     let path = service.daemons.controller_file_of(1);
     let file: Table = fs::read_to_string(path)?.parse()?;
     let all = file["node"].clone();
@@ -82,9 +89,7 @@ fn a_main_stays_when_most_of_its_nodes_are_others() -> Result<()> {
     rewrite(&mut service, 1, 3, |file| {
         file.insert("node".to_owned(), all.clone());
     })?;
-    expect_of_both(&watch, "both to wait for the new nodes", |report| {
-        report["configuration"] == 3 && report["nodes_change"] == "joining"
-    })?;
+    expect_of_both(&watch, "both to wait for the new nodes", joining(3))?;
     for node in lab.node_ids().skip(1) {
         service.redirects[usize::from(node) - 1] = service.daemons.start_redirect(node)?;
     }
@@ -120,4 +125,53 @@ fn a_main_stays_when_most_of_its_nodes_are_others() -> Result<()> {
     let report = watch.cluster(1).context("it does not answer")?;
     ensure!(report["counts"]["reigns"] == 1, "{report:#}");
     Ok(())
+}
+
+/// While three of four nodes are waited for, both controllers die. They start again where they were: one of
+/// them is the main by the node that there is.
+#[test]
+fn controllers_that_start_again_know_the_nodes_before() -> Result<()> {
+    let lab = lab()?;
+    let (mut service, watch) = begin(&lab, Pair::patient())?;
+    let path = service.daemons.controller_file_of(1);
+    let file: Table = fs::read_to_string(path)?.parse()?;
+    let all = file["node"].clone();
+    let first = all.get(0).context("no [[node]]")?.clone();
+    rewrite(&mut service, 1, 2, |file| {
+        file.insert("node".to_owned(), Value::Array(vec![first.clone()]));
+    })?;
+    expect_of_both(&watch, "both to go by one node", settled(2, 1))?;
+    for redirect in &mut service.redirects[1..] {
+        redirect.kill()?;
+    }
+    rewrite(&mut service, 1, 3, |file| {
+        file.insert("node".to_owned(), all.clone());
+    })?;
+    expect_of_both(&watch, "both to wait for the new nodes", joining(3))?;
+
+    for id in [1, 2] {
+        service.controller(id).kill()?;
+    }
+    for id in [1, 2] {
+        service.start_controller(id)?;
+    }
+    let again = joining(3);
+    expect_of_both(&watch, "both to wait again, by one node", |report| {
+        again(report) && report["needed"] == 1
+    })?;
+    eventually("one of them to be the main", PATIENCE, || {
+        let reports = [1, 2].map(|id| watch.cluster(id));
+        let is_main = |report: &serde_json::Value| report["role"] == "main";
+        Ok(reports
+            .iter()
+            .flatten()
+            .filter(|report| is_main(report))
+            .count()
+            == 1)
+    })?;
+    expect_of_both(&watch, "both to wait still", joining(3))?;
+    for node in lab.node_ids().skip(1) {
+        service.redirects[usize::from(node) - 1] = service.daemons.start_redirect(node)?;
+    }
+    expect_of_both(&watch, "both to go by four nodes", settled(3, 3))
 }
