@@ -1,4 +1,4 @@
-//! A line of text that outlives the process and the power: epochs, terms.
+//! A line of text that outlives the process and the power: epochs, terms, whose leases count.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

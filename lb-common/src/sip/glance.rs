@@ -1,8 +1,8 @@
 //! The glance: finds the Call-ID of a plain message in as few steps as can be.
 //!
 //! Plain means: nothing but whole lines up to the Call-ID, whose name is spelled out, with a colon and one
-//! blank behind it. Everything else
-//! makes the glance *unsure*, and [`read_on`](super::read_on) starts where it stopped.
+//! blank behind it. Everything else makes the glance *unsure*, and [`read_on`](super::read_on) starts where it
+//! stopped.
 //!
 //! It goes forward by eight bytes and never by what it found: then nothing that the processor reads
 //! waits for what it has read before. That halves the time of the scan.

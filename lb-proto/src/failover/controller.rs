@@ -289,6 +289,9 @@ impl Controller {
         };
         controller.state = State::StandBy(Phase::Vacant { until: now + wait });
         controller.count_members();
+        if controller.electorate.stage() != Stage::Settled {
+            controller.tell_stage();
+        }
         controller.settle_nodes(now);
         controller
     }

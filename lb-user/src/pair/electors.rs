@@ -24,6 +24,7 @@ pub(super) struct ElectorsError {
 /// their addresses.
 #[derive(Deserialize, Serialize)]
 struct Line {
+    cluster: u32,
     former: Vec<Listed>,
     present: Listed,
     is_joining: bool,
@@ -31,17 +32,16 @@ struct Line {
 
 type Listed = BTreeMap<u16, Vec<IpAddr>>;
 
-impl From<&Electors> for Line {
-    fn from(electors: &Electors) -> Self {
+impl Line {
+    fn of(cluster: u32, electors: &Electors) -> Self {
         Self {
+            cluster,
             former: electors.former.iter().map(listed).collect(),
             present: listed(&electors.present),
             is_joining: electors.is_joining,
         }
     }
-}
 
-impl Line {
     fn electors(&self) -> Option<Electors> {
         Some(Electors {
             former: self.former.iter().map(nodes).collect::<Option<_>>()?,
@@ -65,30 +65,34 @@ fn nodes(listed: &Listed) -> Option<Nodes> {
         .collect()
 }
 
-/// What was last kept; `None` when there is nothing, or when it is damaged: then the nodes of the configuration
-/// alone decide, which is said.
-pub(super) fn last(state_dir: &Path) -> Result<Option<Electors>, ElectorsError> {
+/// What was last kept; `None` when there is nothing, when it is another cluster's, or when it is damaged: then
+/// the nodes of the configuration alone decide, which is said.
+pub(super) fn last(state_dir: &Path, cluster: u32) -> Result<Option<Electors>, ElectorsError> {
     let path = state_dir.join(FILE);
     match kept::read(&path) {
         Ok(None) => Ok(None),
         Ok(Some(line)) => {
-            let read = serde_json::from_str(&line).ok();
-            let electors = read.and_then(|line: Line| line.electors());
-            if electors.is_none() {
-                tracing::warn!(
-                    path = %path.display(),
-                    "not to be understood: if nodes are being added or removed, those before are forgotten"
-                );
-            }
-            Ok(electors)
+            let read: Option<Line> = serde_json::from_str(&line).ok();
+            let electors = read.as_ref().and_then(Line::electors);
+            let why = match read {
+                Some(line) if line.cluster != cluster => "of another cluster",
+                _ if electors.is_none() => "not to be understood",
+                _ => return Ok(electors),
+            };
+            tracing::warn!(
+                path = %path.display(),
+                why,
+                "if nodes are being added or removed, those before are not known"
+            );
+            Ok(None)
         }
         Err(source) => Err(ElectorsError { path, source }),
     }
 }
 
 /// Keeps it: on the disk when this returns.
-pub(super) fn keep(state_dir: &Path, electors: &Electors) -> io::Result<()> {
-    let line = serde_json::to_string(&Line::from(electors))?;
+pub(super) fn keep(state_dir: &Path, cluster: u32, electors: &Electors) -> io::Result<()> {
+    let line = serde_json::to_string(&Line::of(cluster, electors))?;
     kept::write(&state_dir.join(FILE), &line)
 }
 
@@ -110,7 +114,7 @@ mod tests {
     #[test]
     fn what_was_kept_is_read() {
         let dir = directory("kept");
-        assert_eq!(last(&dir).unwrap(), None);
+        assert_eq!(last(&dir, 7).unwrap(), None);
         for (former, is_joining) in [
             (vec![], false),
             (vec![set(&[1, 2]), set(&[2, 3])], false),
@@ -121,8 +125,9 @@ mod tests {
                 present: set(&[1, 7]),
                 is_joining,
             };
-            keep(&dir, &electors).unwrap();
-            assert_eq!(last(&dir).unwrap(), Some(electors));
+            keep(&dir, 7, &electors).unwrap();
+            assert_eq!(last(&dir, 7).unwrap(), Some(electors));
+            assert_eq!(last(&dir, 8).unwrap(), None);
         }
         std::fs::remove_dir_all(dir).unwrap();
     }
@@ -130,12 +135,12 @@ mod tests {
     #[test]
     fn what_is_damaged_is_nothing() {
         let dir = directory("damaged");
-        let node_0 = r#"{"former":[],"present":{"0":[]},"is_joining":false}"#;
+        let node_0 = r#"{"cluster":7,"former":[],"present":{"0":[]},"is_joining":false}"#;
         for line in ["", "{", node_0] {
             kept::write(&dir.join(FILE), line).unwrap();
-            assert_eq!(last(&dir).unwrap(), None, "{line}");
+            assert_eq!(last(&dir, 7).unwrap(), None, "{line}");
         }
-        assert!(last(&dir.join(FILE)).is_err());
+        assert!(last(&dir.join(FILE), 7).is_err());
         std::fs::remove_dir_all(dir).unwrap();
     }
 }

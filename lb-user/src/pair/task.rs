@@ -89,6 +89,8 @@ pub(crate) struct PairTask {
     next_term: Option<Term>,
     /// Whose leases count, to be kept next.
     next_electors: Option<(u32, Electors)>,
+    /// They could not be kept, which was said.
+    said_unkept: bool,
     /// When it was last said that this configuration is too old.
     said_older: Option<Instant>,
     /// Since when the program has given way to a later term, although this controller is the main.
@@ -101,6 +103,7 @@ pub(crate) struct PairTask {
     port: u16,
     own: IpAddr,
     state_dir: PathBuf,
+    cluster: u32,
     endpoint: Endpoint,
     keys: watch::Sender<KeyRing>,
     roster: watch::Sender<Roster>,
@@ -141,7 +144,7 @@ impl PairTask {
             cluster: config.cluster,
             epoch: epoch::begin(&pair.state_dir)?,
             term: term::last(&pair.state_dir)?.max(term::known(&maps)?),
-            electors: electors::last(&pair.state_dir)?,
+            electors: electors::last(&pair.state_dir, config.cluster)?,
             seed: seed()?,
         };
         let machine = setup::machine(intent, pair)?;
@@ -183,6 +186,7 @@ impl PairTask {
             claims: false,
             next_term: None,
             next_electors: None,
+            said_unkept: false,
             said_older: None,
             superseded: None,
             maps,
@@ -192,6 +196,7 @@ impl PairTask {
             port,
             own,
             state_dir: pair.state_dir.clone(),
+            cluster: config.cluster,
             endpoint,
             keys,
             roster,

@@ -24,8 +24,8 @@
 //! nodes like any other. That the present nodes count is told when it is on the disk, not before: else a
 //! controller that starts again could go by the former alone, and another, which was told, by the present.
 //! A controller that starts says that it is joining until it is the main, or follows one of the same
-//! configuration: nobody else concludes from it that the present nodes have granted. One whose disk was lost
-//! goes by its file alone.
+//! configuration, unless the disk has it that the present nodes have granted: nobody else concludes that from a
+//! start. One whose disk was lost goes by its file alone.
 
 use super::super::trust::Members;
 use super::{Controller, Event, GaveUp, NodeId, Output, Peer, Role, State, Vote};
@@ -126,6 +126,10 @@ impl Electorate {
             electorate.former = former.map(|nodes| Former { nodes, at: now }).collect();
             electorate.is_joining = kept.is_joining && !electorate.former.is_empty();
             electorate.keeping.has_present = !kept.is_joining;
+            // `Both` is on the disk: nobody would ever leave the nodes before if all forgot that they have
+            // granted, and those were gone.
+            let is_same = kept.present.keys().eq(present.keys());
+            electorate.is_new = !is_same || electorate.stage() != Stage::Both;
             electorate.replace(now, &kept.present, present);
         }
         electorate
@@ -384,7 +388,7 @@ impl Controller {
         is_ours && !life.is_joining
     }
 
-    fn tell_stage(&mut self) {
+    pub(super) fn tell_stage(&mut self) {
         self.event(Event::NodesChange(self.electorate.stage()));
     }
 }

@@ -3,7 +3,7 @@
 use super::machine::Setting;
 use super::seeds::seeds;
 use super::world::{Note, World, controller_id};
-use crate::failover::controller::{Controller, LONGEST_WAIT, Stage};
+use crate::failover::controller::{Controller, Electors, LONGEST_WAIT, Stage};
 use crate::failover::fixtures::ms;
 use crate::network::{CALM, Cuts, FAIR, FOUL, ROUGH};
 use std::time::Duration;
@@ -76,7 +76,7 @@ impl World {
         let controller = self.random.below(self.setting.controllers as u64) as usize;
         let any = self.random.below(self.hosts.len() as u64) as usize;
         let lease = self.setting.timing.lease();
-        match self.random.below(14) {
+        match self.random.below(15) {
             0..=3 => {
                 let nodes = self.some_nodes();
                 self.rename(controller, nodes);
@@ -101,6 +101,14 @@ impl World {
                 let is_edited = self.random.below(2) == 0;
                 let nodes = is_edited.then(|| self.some_nodes());
                 self.restart_with(controller, nodes);
+            }
+            12 => {
+                for host in self.controllers() {
+                    self.kill(host);
+                }
+                for host in self.controllers() {
+                    self.boot(host);
+                }
             }
             _ => {
                 let node = self.setting.controllers as u64;
@@ -388,4 +396,35 @@ fn a_start_knows_the_nodes_before() {
     }
     world.restart_with(1 - main, None);
     assert_eq!(world.stage(1 - main), Stage::Joining);
+}
+
+/// Both controllers die while both sets of nodes are needed, and most of those before are gone when they start
+/// again: each has it on the disk that the present ones have granted, so they leave those before.
+#[test]
+fn controllers_that_start_again_leave_nodes_that_are_gone() {
+    let mut world = world(2, 6, 1);
+    let nodes: Vec<usize> = world.nodes().collect();
+    world.settle(ms(10_000));
+    let all = world.config(0).members.nodes;
+    world.named.insert(2, nodes[..2].to_vec());
+    for host in world.controllers() {
+        world.kill(host);
+        world.hosts[host].version = 2;
+        world.hosts[host].disk.electors = Some(Electors {
+            former: vec![all.clone()],
+            present: world.config(host).members.nodes,
+            is_joining: false,
+        });
+    }
+    for node in &nodes[2..] {
+        world.kill(*node);
+    }
+    for host in world.controllers() {
+        world.boot(host);
+        assert_eq!(world.stage(host), Stage::Both, "host {host}");
+    }
+    world.settle(ms(5_000));
+    for host in world.controllers() {
+        assert_eq!(world.stage(host), Stage::Settled, "host {host}");
+    }
 }

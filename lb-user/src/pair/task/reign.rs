@@ -119,8 +119,9 @@ impl PairTask {
             self.keeping
                 .spawn_blocking(move || (Kept::Term(term), term::keep(&state_dir, term)));
         } else if let Some((number, nodes)) = self.next_electors.take() {
+            let cluster = self.cluster;
             self.keeping.spawn_blocking(move || {
-                let result = electors::keep(&state_dir, &nodes);
+                let result = electors::keep(&state_dir, cluster, &nodes);
                 (Kept::Electors(number), result)
             });
         }
@@ -135,9 +136,18 @@ impl PairTask {
                 tracing::error!(%error, %path, "cannot keep a term: it is not asked for");
                 self.machine.persist_failed(now, term);
             }
-            (Kept::Electors(number), Ok(())) => self.machine.electors_kept(now, number),
+            (Kept::Electors(number), Ok(())) => {
+                self.said_unkept = false;
+                self.machine.electors_kept(now, number);
+            }
             (Kept::Electors(number), Err(error)) => {
-                tracing::error!(%error, %path, "cannot keep which nodes' leases count: a change of the nodes waits");
+                if !std::mem::replace(&mut self.said_unkept, true) {
+                    tracing::error!(
+                        %error,
+                        %path,
+                        "cannot keep which nodes' leases count: until it can, no change of the nodes comes to its end"
+                    );
+                }
                 self.machine.electors_not_kept(now, number);
             }
         }
