@@ -89,7 +89,7 @@ pub fn glance<W: Window>(message: W, start: u32) -> Glance {
 /// What [`Below`] finds in the first byte of a word.
 const FIRST: u64 = 0x80;
 
-/// Bits of a word that starts with a line end: of the byte behind it, four that `c`, `C`, `i`, `I` and
+/// Bits of a word that starts with a line end: of the byte behind it, three that `c`, `C`, `i`, `I` and
 /// the carriage return have in common, and few other initials. One question instead of three.
 const LIKE_C_MASK: u64 = 0x91 << 16;
 const LIKE_C: u64 = LIKE_C_MASK & (b'c' as u64) << 16;

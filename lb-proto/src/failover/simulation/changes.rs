@@ -52,6 +52,14 @@ impl World {
         self.controller(host).map_or(Stage::Settled, view)
     }
 
+    /// All controllers are at this stage.
+    #[track_caller]
+    fn expect_stage(&self, stage: Stage) {
+        for host in self.controllers() {
+            assert_eq!(self.stage(host), stage, "seed {}, host {host}", self.seed);
+        }
+    }
+
     /// Some of the nodes, one at least.
     fn some_nodes(&mut self) -> Vec<usize> {
         let all: Vec<usize> = self.nodes().collect();
@@ -155,13 +163,7 @@ fn never_two_mains_whatever_nodes_change() {
         world.settle(ms(5_000));
         // The last word of it may be on its way, or be lost and said again.
         world.pass(ms(100));
-        for host in world.controllers() {
-            assert_eq!(
-                world.stage(host),
-                Stage::Settled,
-                "seed {seed}, host {host}"
-            );
-        }
+        world.expect_stage(Stage::Settled);
     }
     // Nodes did change, about twice in a life.
     let lives = seeds.end - seeds.start;
@@ -268,9 +270,7 @@ fn a_stand_by_that_starts_deposes_nobody() {
             world.boot(*node);
         }
         world.pass_and_fetch(ms(1_000));
-        for host in world.controllers() {
-            assert_eq!(world.stage(host), Stage::Settled, "seed {seed}");
-        }
+        world.expect_stage(Stage::Settled);
     }
 }
 
@@ -288,9 +288,7 @@ fn nodes_that_are_gone_are_not_waited_for_for_ever() {
     assert_eq!(world.reigning(), None);
     world.pass_and_fetch(LONGEST_WAIT);
     assert!(world.reigning().is_some());
-    for host in world.controllers() {
-        assert_eq!(world.stage(host), Stage::Settled, "host {host}");
-    }
+    world.expect_stage(Stage::Settled);
 }
 
 /// While the other controller is dead, the nodes before are needed as well, for a minute.
@@ -354,9 +352,7 @@ fn a_stand_by_that_knows_first_waits_for_the_main() {
     let version = world.hosts[other].version;
     world.take_version(main, version);
     world.pass_and_fetch(ms(300));
-    for host in world.controllers() {
-        assert_eq!(world.stage(host), Stage::Settled, "host {host}");
-    }
+    world.expect_stage(Stage::Settled);
 }
 
 /// That the present nodes count is told when it is on the disk: until then the other controller goes by
@@ -380,9 +376,7 @@ fn nobody_is_told_what_is_not_on_the_disk() {
     world.watcher.expect(None);
     world.settle(ms(5_000));
     world.pass_and_fetch(ms(500));
-    for host in world.controllers() {
-        assert_eq!(world.stage(host), Stage::Settled, "host {host}");
-    }
+    world.expect_stage(Stage::Settled);
 }
 
 /// A file that is edited while its controller does not run is a change of the nodes like any other.
@@ -391,9 +385,7 @@ fn a_start_knows_the_nodes_before() {
     let (mut world, main, nodes) = joining(2);
     world.restart_with(1 - main, Some(nodes.clone()));
     world.pass_and_fetch(ms(500));
-    for host in world.controllers() {
-        assert_eq!(world.stage(host), Stage::Joining, "host {host}");
-    }
+    world.expect_stage(Stage::Joining);
     world.restart_with(1 - main, None);
     assert_eq!(world.stage(1 - main), Stage::Joining);
 }
@@ -424,7 +416,5 @@ fn controllers_that_start_again_leave_nodes_that_are_gone() {
         assert_eq!(world.stage(host), Stage::Both, "host {host}");
     }
     world.settle(ms(5_000));
-    for host in world.controllers() {
-        assert_eq!(world.stage(host), Stage::Settled, "host {host}");
-    }
+    world.expect_stage(Stage::Settled);
 }

@@ -66,34 +66,40 @@ fn joining(version: u64) -> impl Fn(&serde_json::Value) -> bool {
     move |report| report["configuration"] == version && report["nodes_change"] == "joining"
 }
 
+/// Three of four nodes go, and come again before they run: the controllers wait for them.
+fn have_three_awaited(service: &mut Service<'_>, watch: &Watch) -> Result<()> {
+    let path = service.daemons.controller_file_of(1);
+    let file: Table = fs::read_to_string(path)?.parse()?;
+    let all = file["node"].clone();
+    let first = all.get(0).context("no [[node]]")?.clone();
+    rewrite(service, 1, 2, |file| {
+        file.insert("node".to_owned(), Value::Array(vec![first.clone()]));
+    })?;
+    expect_of_both(watch, "both to go by one node", settled(2, 1))?;
+    for redirect in &mut service.redirects[1..] {
+        redirect.kill()?;
+    }
+    rewrite(service, 1, 3, |file| {
+        file.insert("node".to_owned(), all.clone());
+    })?;
+    expect_of_both(watch, "both to wait for the new nodes", joining(3))
+}
+
+/// They run.
+fn run_the_awaited(service: &mut Service<'_>, watch: &Watch) -> Result<()> {
+    for node in service.daemons.lab().node_ids().skip(1) {
+        service.redirects[usize::from(node) - 1] = service.daemons.start_redirect(node)?;
+    }
+    expect_of_both(watch, "both to go by four nodes", settled(3, 3))
+}
+
 #[test]
 fn a_main_stays_when_most_of_its_nodes_are_others() -> Result<()> {
     let lab = lab()?;
     let (mut service, watch) = begin(&lab, Pair::patient())?;
     watch.forget();
-    let path = service.daemons.controller_file_of(1);
-    let file: Table = fs::read_to_string(path)?.parse()?;
-    let all = file["node"].clone();
-    let first = all.get(0).context("no [[node]]")?.clone();
-
-    // Three of four go.
-    rewrite(&mut service, 1, 2, |file| {
-        file.insert("node".to_owned(), Value::Array(vec![first.clone()]));
-    })?;
-    expect_of_both(&watch, "both to go by one node", settled(2, 1))?;
-
-    // They come again, before they run.
-    for redirect in &mut service.redirects[1..] {
-        redirect.kill()?;
-    }
-    rewrite(&mut service, 1, 3, |file| {
-        file.insert("node".to_owned(), all.clone());
-    })?;
-    expect_of_both(&watch, "both to wait for the new nodes", joining(3))?;
-    for node in lab.node_ids().skip(1) {
-        service.redirects[usize::from(node) - 1] = service.daemons.start_redirect(node)?;
-    }
-    expect_of_both(&watch, "both to go by four nodes", settled(3, 3))?;
+    have_three_awaited(&mut service, &watch)?;
+    run_the_awaited(&mut service, &watch)?;
 
     // One version, two contents.
     rewrite(&mut service, 2, 3, |file| {
@@ -133,22 +139,7 @@ fn a_main_stays_when_most_of_its_nodes_are_others() -> Result<()> {
 fn controllers_that_start_again_know_the_nodes_before() -> Result<()> {
     let lab = lab()?;
     let (mut service, watch) = begin(&lab, Pair::patient())?;
-    let path = service.daemons.controller_file_of(1);
-    let file: Table = fs::read_to_string(path)?.parse()?;
-    let all = file["node"].clone();
-    let first = all.get(0).context("no [[node]]")?.clone();
-    rewrite(&mut service, 1, 2, |file| {
-        file.insert("node".to_owned(), Value::Array(vec![first.clone()]));
-    })?;
-    expect_of_both(&watch, "both to go by one node", settled(2, 1))?;
-    for redirect in &mut service.redirects[1..] {
-        redirect.kill()?;
-    }
-    rewrite(&mut service, 1, 3, |file| {
-        file.insert("node".to_owned(), all.clone());
-    })?;
-    expect_of_both(&watch, "both to wait for the new nodes", joining(3))?;
-
+    have_three_awaited(&mut service, &watch)?;
     for id in [1, 2] {
         service.controller(id).kill()?;
     }
@@ -170,8 +161,5 @@ fn controllers_that_start_again_know_the_nodes_before() -> Result<()> {
             == 1)
     })?;
     expect_of_both(&watch, "both to wait still", joining(3))?;
-    for node in lab.node_ids().skip(1) {
-        service.redirects[usize::from(node) - 1] = service.daemons.start_redirect(node)?;
-    }
-    expect_of_both(&watch, "both to go by four nodes", settled(3, 3))
+    run_the_awaited(&mut service, &watch)
 }
