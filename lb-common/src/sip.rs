@@ -7,21 +7,19 @@
 //! not read at all here. Only the lines up to the Call-ID are read: what is odd behind it is the node's
 //! to judge, and changes nothing in where the message belongs.
 //!
-//! One source for kernel and userspace, in two parts: a quick [`glance()`] that settles plain messages,
-//! and [`read_on`], which knows all the rest and is asked when the glance is not sure.
+//! One source for kernel and userspace. The kernel has quicker ways over plain lines and plain Call-IDs, which
+//! answer as these readers do, or not at all: then it asks here, from where they stopped.
 
 mod call_id;
-mod glance;
 mod lenient;
 mod lines;
 mod method;
 #[cfg(test)]
 mod tests;
 mod to_tag;
-mod word;
+pub mod word;
 
-pub use call_id::{CallKey, MAX_CALL_ID};
-pub use glance::{Glance, glance};
+pub use call_id::{CallKey, ENDS, MAX_CALL_ID};
 pub use lenient::find_call_id_leniently;
 pub use lines::Budget;
 pub use method::Method;
@@ -36,13 +34,11 @@ use lines::{find_line, is_after_name, value_start};
 /// The [`Reason`] to defer: the message does not show its Call-ID in the plain form within `budget`.
 #[inline(always)]
 pub fn find_call_id<W: Window>(message: W, start: u32, budget: Budget) -> Result<u32, Reason> {
-    match glance(message, start) {
-        Glance::Value(at) => Ok(at),
-        Glance::Unsure(from) => read_on(message, start, from, budget),
-    }
+    read_on(message, start, start, budget)
 }
 
-/// Where the Call-ID's value starts, read on from where a [`glance()`] was not sure.
+/// The same, when it is known that it does not start before `from`, which is any place but the inside of a line
+/// end.
 ///
 /// # Errors
 /// As [`find_call_id`].
@@ -79,7 +75,7 @@ fn call_id_name<W: Window>(message: W, line: u64, at: u32) -> Option<u32> {
 }
 
 /// `CALL-I` in upper case, as the low six bytes of a word.
-const CALL_ID_NAME: u64 = u64::from_le_bytes(*b"CALL-I\0\0");
+pub const CALL_ID_NAME: u64 = u64::from_le_bytes(*b"CALL-I\0\0");
 /// All bits but the one that separates the cases of each letter. Not that of the hyphen: a carriage
 /// return differs from it by the same bit.
-const CALL_ID_CASE: u64 = u64::from_le_bytes([0xdf, 0xdf, 0xdf, 0xdf, 0xff, 0xdf, 0, 0]);
+pub const CALL_ID_CASE: u64 = u64::from_le_bytes([0xdf, 0xdf, 0xdf, 0xdf, 0xff, 0xdf, 0, 0]);

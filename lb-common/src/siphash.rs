@@ -83,6 +83,12 @@ impl SipHash13 {
         Self::start(key, 0)
     }
 
+    /// The words of its state, for who goes on by himself.
+    #[inline(always)]
+    pub const fn state(self) -> [u64; 4] {
+        [self.v0, self.v1, self.v2, self.v3]
+    }
+
     /// The hash, given the last 0–7 bytes (little-endian, zero above them) and the whole length.
     #[inline(always)]
     pub fn finish(mut self, rest: u64, len: u64) -> u64 {

@@ -14,17 +14,8 @@ pub trait Window: Copy {
     /// The block at `offset`.
     fn block(self, offset: u32) -> Option<Self::Block>;
 
-    /// The block behind this one.
-    fn block_after(self, block: Self::Block) -> Option<Self::Block>;
-
     /// The word of a block at `place` (0–56), little-endian.
     fn word_in(self, block: Self::Block, place: u32) -> u64;
-
-    /// The word at `at` + `place` from the start of a block, which may lie behind it. `at` is a constant.
-    fn word_from(self, block: Self::Block, at: u32, place: u32) -> Option<u64>;
-
-    /// The offset of a `place` counted from the start of a block.
-    fn offset_in(self, block: Self::Block, place: u32) -> u32;
 
     /// The byte at `offset`.
     fn byte(self, offset: u32) -> Option<u8>;
@@ -45,15 +36,6 @@ pub trait Window: Copy {
     #[inline(always)]
     fn forget(self, offset: u32) -> u32 {
         offset
-    }
-
-    /// The same number, as one that is worth a register.
-    ///
-    /// A constant of 64 bits costs an instruction wherever it is used, unless the kernel's window hides
-    /// from the compiler that it is one.
-    #[inline(always)]
-    fn keep(self, constant: u64) -> u64 {
-        constant
     }
 
     /// The offset `by` bytes further on.
@@ -98,23 +80,8 @@ impl Window for &[u8] {
     }
 
     #[inline]
-    fn block_after(self, block: u32) -> Option<u32> {
-        self.block(block + BLOCK)
-    }
-
-    #[inline]
     fn word_in(self, block: u32, place: u32) -> u64 {
         self.word(block + place).unwrap_or(0)
-    }
-
-    #[inline]
-    fn word_from(self, block: u32, at: u32, place: u32) -> Option<u64> {
-        self.word(block + at + place)
-    }
-
-    #[inline]
-    fn offset_in(self, block: u32, place: u32) -> u32 {
-        block + place
     }
 
     #[inline]

@@ -1,9 +1,14 @@
 //! The kernel's window on a frame: the only place where packet memory is read or written.
 
 use core::arch::asm;
+use core::num::NonZeroU32;
 
 use aya_ebpf::bindings::xdp_md;
+use lb_common::sip::{CALL_ID_CASE, CALL_ID_NAME, CallKey};
+use lb_common::siphash::{SipHash13, SipKey};
 use lb_common::{BLOCK, Window, tail_of};
+
+use crate::by_hand;
 
 /// Offsets are below this. Frames that XDP shows in one piece are shorter; the mask is what the
 /// verifier wants to see.
@@ -57,16 +62,51 @@ impl Frame {
         Some(unsafe { (at as *const T).read_unaligned() })
     }
 
+    /// The address of `len` bytes at `offset`, if they are there.
     #[inline(always)]
-    fn block_at(self, mut at: usize) -> Option<Block> {
+    fn address<const LEN: usize>(self, offset: u32) -> Option<usize> {
+        let mut at = self.start + (offset & OFFSET_MASK) as usize;
         // The compiler must not compute the address anew behind the check: the verifier would take it
         // for another one.
         // SAFETY: a move of a register to itself.
         unsafe { asm!("{0} = {0}", inout(reg) at, options(pure, nomem, nostack)) };
-        if at + BLOCK as usize > self.end {
+        if at + LEN > self.end {
             return None;
         }
-        Some(Block(at))
+        Some(at)
+    }
+
+    /// Where the Call-ID's value starts in the plain message at `start`; else from where to read on.
+    #[inline(always)]
+    pub(crate) fn plain_value(self, start: u32) -> Result<u32, u32> {
+        let Some(before) = self.address::<{ by_hand::LOOK }>(start.wrapping_sub(8)) else {
+            return Err(start);
+        };
+        // SAFETY: the byte is among those that are there.
+        if !matches!(unsafe { *((before + 8) as *const u8) }, 0x21..=0x7e) {
+            return Err(start);
+        }
+        let at = (by_hand::line_starts(before, self.end) - self.start) as u32;
+        if let (Some(here), Some(rest)) = (self.word(at), self.word(at + 8))
+            && here as u16 == u16::from_le_bytes(*b"\r\n")
+            && here >> 16 & CALL_ID_CASE == CALL_ID_NAME
+            && (rest as u32 | 0x20) & 0x00ff_ffff == u32::from_le_bytes(*b"d: \0")
+            && (rest >> 24) as u8 > b' '
+        {
+            return Ok(at + 11);
+        }
+        // Behind a carriage return, it is the line feed of a line end.
+        let is_half = at > start && self.byte(at - 1) == Some(b'\r');
+        Err(at - u32::from(is_half))
+    }
+
+    /// The key of the plain Call-ID at `at`.
+    #[inline(always)]
+    pub(crate) fn plain_call_id(self, at: u32, secret: SipKey) -> Option<CallKey> {
+        let address = self.address::<{ by_hand::WHOLE }>(at)?;
+        let (hash, len) = by_hand::plain_call_id(address, self.end, SipHash13::new(secret));
+        let len = NonZeroU32::new(len as u32)?;
+        Some(CallKey { hash, len, at })
     }
 
     /// Writes both link addresses, destination first.
@@ -105,12 +145,7 @@ impl Window for Frame {
 
     #[inline(always)]
     fn block(self, offset: u32) -> Option<Block> {
-        self.block_at(self.start + (offset & OFFSET_MASK) as usize)
-    }
-
-    #[inline(always)]
-    fn block_after(self, block: Block) -> Option<Block> {
-        self.block_at(block.0 + BLOCK as usize)
+        self.address::<{ BLOCK as usize }>(offset).map(Block)
     }
 
     #[inline(always)]
@@ -118,21 +153,6 @@ impl Window for Frame {
         let at = block.0 + place.min(BLOCK - 8) as usize;
         // SAFETY: the bytes are there, as checked when the block was made; the word ends within it.
         unsafe { (at as *const u64).read_unaligned() }
-    }
-
-    #[inline(always)]
-    fn word_from(self, block: Block, at: u32, place: u32) -> Option<u64> {
-        let at = block.0 + place as usize + at as usize;
-        if at + 8 > self.end {
-            return None;
-        }
-        // SAFETY: the bytes lie within the packet, as just checked.
-        Some(unsafe { (at as *const u64).read_unaligned() })
-    }
-
-    #[inline(always)]
-    fn offset_in(self, block: Block, place: u32) -> u32 {
-        (block.0 - self.start) as u32 + place
     }
 
     #[inline(always)]
@@ -168,13 +188,6 @@ impl Window for Frame {
     #[inline(always)]
     fn forget(self, offset: u32) -> u32 {
         forget(offset, OFFSET_MASK)
-    }
-
-    #[inline(always)]
-    fn keep(self, mut constant: u64) -> u64 {
-        // SAFETY: a move of a register to itself.
-        unsafe { asm!("{0} = {0}", inout(reg) constant, options(pure, nomem, nostack)) };
-        constant
     }
 
     #[inline(always)]

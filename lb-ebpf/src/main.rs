@@ -7,6 +7,7 @@
 #![feature(asm_experimental_arch)]
 
 mod beacon;
+mod by_hand;
 mod fleet;
 mod frame;
 mod maps;
@@ -164,7 +165,7 @@ fn steer_sip(
     sight: &mut Sight,
 ) -> Result<Sending, Reason> {
     let call_id_at = peek::locate(ctx, datagram.payload)?;
-    let call = peek::call_key(frame, call_id_at, settings.call_secret)?;
+    let call = peek::call_key(ctx, frame, call_id_at, settings.call_secret)?;
     sight.call = Some(call);
     let first = frame.word(datagram.payload).unwrap_or(0);
     if let Some((decision, node)) = plain_home(settings, turnout, call.hash, first) {

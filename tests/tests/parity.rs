@@ -54,7 +54,7 @@ impl Opinion {
     }
 
     /// The call, and where its message starts.
-    fn of(&self, frame: &[u8]) -> Result<(CallKey, u32), Reason> {
+    fn of(&self, frame: &[u8], budget: Budget) -> Result<(CallKey, u32), Reason> {
         let datagram = decode(frame, frame.len() as u32).map_err(|odd| {
             let ours = |address| self.vips.iter().any(|vip| vip.0 == address);
             match odd.destination {
@@ -70,7 +70,7 @@ impl Opinion {
         {
             return Err(Reason::NotVip);
         }
-        let at = find_call_id(frame, datagram.payload, Budget::KERNEL)?;
+        let at = find_call_id(frame, datagram.payload, budget)?;
         Ok((CallKey::read(frame, at, call_secret())?, datagram.payload))
     }
 }
@@ -97,8 +97,13 @@ fn compare(world: &World, opinion: &Opinion, frame: &[u8]) -> Result<Reason> {
         "{}: the frame changed behind its link addresses",
         reason.name()
     );
-    let opinion = opinion.of(frame);
-    match opinion {
+    // The program may read further than its budget for lines that are not plain, and never less far.
+    let budget = if reason == Reason::LongHeader {
+        Budget::KERNEL
+    } else {
+        Budget::WHOLE
+    };
+    match opinion.of(frame, budget) {
         Err(expected) => ensure!(
             reason == expected,
             "kernel: {}, userspace: {}",
@@ -208,7 +213,7 @@ fn torture_messages_are_steered_by_their_call_id_or_deferred() -> Result<()> {
         for vip in [VIP_V4, VIP_V6] {
             let frame = build::datagram(vip.parse()?, &bytes);
             if frame.len() > MAX_FRAME {
-                let alone = opinion.of(&frame).map(|(call, _)| call.hash);
+                let alone = opinion.of(&frame, Budget::WHOLE).map(|(call, _)| call.hash);
                 println!("{}: by userspace alone: {alone:x?}", message.file);
                 continue;
             }
@@ -264,6 +269,32 @@ fn every_truncation_is_read_alike() -> Result<()> {
         }
     }
     println!("{:?}", tally.0);
+    Ok(())
+}
+
+#[test]
+fn plain_lines_are_read_as_far_as_is_said() -> Result<()> {
+    let (world, opinion) = world()?;
+    let mut tally = Tally::default();
+    let line = b"Record-Route: <sip:192.0.2.1;lr>\r\n";
+    for start in 100..3_200 {
+        let mut message = b"ACK sip:a@b SIP/2.0\r\n".to_vec();
+        while message.len() + 2 * line.len() <= start {
+            message.extend(line);
+        }
+        message.extend(b"a: ");
+        message.resize(start - 2, b'x');
+        message.extend(b"\r\nCall-ID: far@pm\r\n\r\n");
+        message.extend([b'y'; 100]);
+        let frame = build::datagram(VIP_V4.parse()?, &message);
+        let reason = check(&world, &opinion, &frame, &mut tally)?;
+        match start {
+            // 1,472 bytes of plain lines, and the budget behind them.
+            ..2_400 => ensure!(reason == Reason::Home, "{start}: {}", reason.name()),
+            2_800.. => ensure!(reason == Reason::LongHeader, "{start}: {}", reason.name()),
+            _ => {}
+        }
+    }
     Ok(())
 }
 

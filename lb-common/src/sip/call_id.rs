@@ -3,14 +3,17 @@
 use core::num::NonZeroU32;
 
 use super::lines::{CRLF, END, MAX_BLANKS, is_blank, load};
-use super::word::{Below, below, lowest, place_of};
+use super::word::{below, lowest, place_of};
 use crate::siphash::{SipHash13, SipKey};
-use crate::{BLOCK, Reason, Window};
+use crate::{Reason, Window};
 
 /// Bytes from which on a Call-ID is too long to be read here, and steered in userspace.
 ///
 /// The longest of RFC 4475 has 137, usual ones have 20 to 70.
 pub const MAX_CALL_ID: u32 = 256;
+
+/// No Call-ID holds a byte below this: blanks and control characters (RFC 3261 §25.1: callid).
+pub const ENDS: u8 = b' ' + 1;
 
 /// A call's key, and where its Call-ID stands in the message.
 ///
@@ -36,33 +39,15 @@ impl CallKey {
     pub fn read<W: Window>(message: W, at: u32, secret: SipKey) -> Result<Self, Reason> {
         let mut hash = SipHash13::new(secret);
         let mut len = 0;
-        let last = 'last: {
-            if let Some(block) = message.block(at) {
-                // Nearly all Call-IDs end in these bytes, which takes no question about the end.
-                macro_rules! take_in {
-                    ($($index:literal)+) => { $(
-                        let word = message.word_in(block, 8 * $index);
-                        let likely = Below::new(b' ' + 1).likely(word);
-                        if likely != 0 && likely & !word != 0 {
-                            len = 8 * $index;
-                            break 'last word;
-                        }
-                        hash.word(word);
-                    )+ };
-                }
-                take_in!(0 1 2 3 4 5 6 7);
-                len = BLOCK;
+        let last = loop {
+            let word = load(message, at + len);
+            if ends(word) != 0 {
+                break word;
             }
-            loop {
-                let word = load(message, at + len);
-                if ends(word) != 0 {
-                    break word;
-                }
-                hash.word(word);
-                len += 8;
-                if len >= MAX_CALL_ID {
-                    return Err(Reason::LongCallId);
-                }
+            hash.word(word);
+            len += 8;
+            if len >= MAX_CALL_ID {
+                return Err(Reason::LongCallId);
             }
         };
         let place = place_of(lowest(ends(last)));
@@ -80,11 +65,10 @@ impl CallKey {
     }
 }
 
-/// A high bit for each byte that no Call-ID holds: blanks and control characters (RFC 3261 §25.1:
-/// callid).
+/// A high bit for each byte that no Call-ID holds.
 #[inline(always)]
 const fn ends(word: u64) -> u64 {
-    below(word, b' ' + 1)
+    below(word, ENDS)
 }
 
 /// Why a value has no bytes: folded onto the next line, perhaps, or simply empty.

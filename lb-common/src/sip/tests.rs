@@ -120,9 +120,9 @@ fn a_line_end_is_found_wherever_it_falls() {
     }
 }
 
-/// A message whose Call-ID header starts at `at`, behind lines of 32 bytes and `before` them.
-fn with_call_id_at(at: usize, before: &[u8]) -> Vec<u8> {
-    let mut message = [b"ACK x SIP/2.0\r\n", before].concat();
+/// A message whose Call-ID header starts at `at`, behind lines of 32 bytes.
+fn with_call_id_at(at: usize) -> Vec<u8> {
+    let mut message = b"ACK x SIP/2.0\r\n".to_vec();
     while message.len() + 34 + 4 <= at {
         message.extend(b"Record-Route: <sip:192.0.2.1;lr>\r\n");
     }
@@ -133,23 +133,9 @@ fn with_call_id_at(at: usize, before: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn the_glance_reaches_as_far_as_it_says() {
-    for (at, is_seen) in [(1_400, true), (1_460, true), (1_480, false)] {
-        let saw = glance(&with_call_id_at(at, b"")[..], 0);
-        assert_eq!(matches!(saw, Glance::Value(_)), is_seen, "{at}: {saw:?}");
-    }
-}
-
-#[test]
 fn the_kernel_budget_reaches_as_far_as_it_says() {
-    // A tab makes the glance unsure at once.
-    for (before, at, is_read) in [
-        (&b"a: \tb\r\n"[..], 1_000, true),
-        (b"a: \tb\r\n", 1_300, false),
-        (b"", 2_400, true),
-        (b"", 2_800, false),
-    ] {
-        let message = with_call_id_at(at, before);
+    for (at, is_read) in [(1_000, true), (1_300, false)] {
+        let message = with_call_id_at(at);
         let expected = if is_read {
             Ok(at as u32 + 9)
         } else {

@@ -3,8 +3,6 @@
 //! From "Bit Twiddling Hacks" (S. E. Anderson). BPF has neither vectors nor an instruction that counts
 //! zeros; a subtraction that borrows and a multiplication that gathers do as well.
 
-use crate::Window;
-
 /// The high bit of every byte of `word` below 0x0e: line ends, tabs, and what no header may hold.
 ///
 /// Behind the first one, a byte 0x0e may be found too. It is a control character as well.
@@ -14,47 +12,13 @@ pub(super) const fn controls(word: u64) -> u64 {
 }
 
 /// The limit of [`controls`].
-pub(super) const CONTROLS: u8 = 0x0e;
-
-/// Looks for bytes below a limit in many words.
-#[derive(Clone, Copy)]
-pub(super) struct Below {
-    limits: u64,
-    high: u64,
-}
-
-impl Below {
-    #[inline(always)]
-    pub(super) const fn new(limit: u8) -> Self {
-        Self {
-            limits: ONES * limit as u64,
-            high: HIGH,
-        }
-    }
-
-    /// The same, with its constants in registers.
-    #[inline(always)]
-    pub(super) fn kept<W: Window>(window: W, limit: u8) -> Self {
-        let Self { limits, high } = Self::new(limit);
-        Self {
-            limits: window.keep(limits),
-            high: window.keep(high),
-        }
-    }
-
-    /// As [`below`], and every byte from the limit + 0x80 on. Nearly always nothing, in fewer steps;
-    /// `& !word` takes out the rest.
-    #[inline(always)]
-    pub(super) const fn likely(self, word: u64) -> u64 {
-        word.wrapping_sub(self.limits) & self.high
-    }
-}
+pub const CONTROLS: u8 = 0x0e;
 
 /// The high bit of every byte of `word` below `limit` (at most 0x80), exact up to the first one: the
 /// subtraction borrows only behind a hit.
 #[inline(always)]
 pub(super) const fn below(word: u64, limit: u8) -> u64 {
-    Below::new(limit).likely(word) & !word
+    word.wrapping_sub(ONES * limit as u64) & HIGH & !word
 }
 
 /// The lowest bit that is set.
@@ -66,12 +30,15 @@ pub(super) const fn lowest(found: u64) -> u64 {
 /// The place (0–7, in bytes from the low end) of a high bit.
 #[inline(always)]
 pub(super) const fn place_of(bit: u64) -> u32 {
-    // The bit moves the byte with its place's number to the top.
-    ((bit >> 7).wrapping_mul(0x0001_0203_0405_0607) >> 56) as u32
+    ((bit >> 7).wrapping_mul(GATHER) >> 56) as u32
 }
 
-const ONES: u64 = u64::from_le_bytes([1; 8]);
-const HIGH: u64 = ONES << 7;
+/// The lowest bit of each byte.
+pub const ONES: u64 = u64::from_le_bytes([1; 8]);
+/// The highest bit of each byte.
+pub const HIGH: u64 = ONES << 7;
+/// Multiplied by the lowest bit of a byte, it has the number of that byte's place in its top byte.
+pub const GATHER: u64 = 0x0001_0203_0405_0607;
 
 #[cfg(test)]
 mod tests {

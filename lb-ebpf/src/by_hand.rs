@@ -1,0 +1,315 @@
+//! The two loops that every packet pays for, in the machine's own instructions: over the lines up to the
+//! Call-ID, and over the Call-ID's words.
+//!
+//! They answer as the readers in [`lb_common::sip`] do, or not at all: whatever is not plain is left to
+//! those. Differential tests hold both together, over a million mutated frames.
+//!
+//! By hand, because the compiler gives the loops a third more instructions: it has no way to the one that
+//! tests bits ("jump if set"), and moves a hash's state through the stack when registers are short. Together
+//! the program takes a tenth fewer instructions, and on a core that is shared a tenth less time.
+//!
+//! Labels are numbers, because a name may stand only once in an object: `1i0` is where word *i* of eight is
+//! looked at.
+
+use core::arch::asm;
+
+use lb_common::sip::word::{CONTROLS, GATHER, HIGH, ONES};
+use lb_common::sip::{CALL_ID_CASE, CALL_ID_NAME, ENDS};
+use lb_common::siphash::SipHash13;
+
+/// Bytes that [`line_starts`] wants to be there, from eight bytes before the first one it looks at: it looks
+/// back.
+pub(crate) const LOOK: usize = 8 + 64;
+
+/// Bytes that [`plain_call_id`] wants to be there.
+pub(crate) const WHOLE: usize = 64;
+
+/// Blocks of 64 bytes that are looked at: a full Ethernet frame.
+const BLOCKS: u64 = 1_472 / 64;
+
+/// Goes on if a word holds no byte below the limit, and probably if it holds none beyond ASCII.
+macro_rules! look_at {
+    ($place:literal, $here:literal, $hit:literal) => {
+        concat!(
+            $here,
+            ": {found} = *(u64 *)({at} + ",
+            $place,
+            ")\n",
+            "{found} -= {limits}\n",
+            "if {found} & {high} goto ",
+            $hit,
+            "f\n",
+        )
+    };
+}
+
+/// What is done about such a byte: on to the next word behind the end of a line that is of no interest, and
+/// behind letters beyond ASCII; else it stops there.
+macro_rules! settle {
+    (
+        $place:literal, before: $before:literal, behind: $behind:literal,
+        $hit:literal, $odd:literal, $like_c:literal, $next:literal
+    ) => {
+        concat!(
+            $hit, ": {found} &= {high}\n",
+            "{first} = {found}\n",
+            "{first} = -{first}\n",
+            "{first} &= {found}\n",
+            // Two such bytes and no third; the second may be in the next word.
+            "{here} = {first}\n",
+            "{here} <<= 8\n",
+            "{here} ^= {first}\n",
+            "if {here} != {found} goto ", $odd, "f\n",
+            // The bit moves the byte with its place's number to the top.
+            "{stop} = {first}\n",
+            "{stop} >>= 7\n",
+            "{stop} *= {gather}\n",
+            "{stop} >>= 56\n",
+            "{stop} += {at}\n",
+            "{here} = {stop}\n",
+            "{here} += ", $behind, "\n",
+            "if {here} > {end} goto ", $odd, "f\n",
+            // Carriage return, line feed, and of the byte behind them three bits that `c`, `C`, `i`, `I`
+            // and the carriage return have in common, and few other initials.
+            "{here} = *(u64 *)({stop} + ", $place, ")\n",
+            "{here} &= 0x91ffff\n",
+            "if {here} == 0x010a0d goto ", $like_c, "f\n",
+            "{here} &= 0xffff\n",
+            "if {here} == 0x0a0d goto ", $next, "\n",
+            $odd, ": {stop} = {at}\n",
+            "{stop} += ", $place, "\n",
+            "{here} = *(u64 *)({stop} + 0)\n",
+            "{here} ^= -1\n",
+            "{here} &= {found}\n",
+            "if {here} == 0 goto ", $next, "\n",
+            // The line feed of a line end whose carriage return was the last byte of the word before?
+            "if {here} != 0x80 goto 99f\n",
+            "{here} = *(u8 *)({at} + ", $before, ")\n",
+            "if {here} == 0x0d goto ", $next, "\n",
+            "goto 99f\n",
+            $like_c, ": {here} = *(u64 *)({stop} + ", $place, ")\n",
+            "{stop} += ", $place, "\n",
+            "{here} >>= 16\n",
+            "{first} = {case} ll\n",
+            "{first} &= {here}\n",
+            "{found} = {name} ll\n",
+            "if {first} == {found} goto 99f\n",
+            // A compact name, or the empty line: `\r` with the bit of lower case is a hyphen.
+            "{here} |= 0x20\n",
+            "{here} &= 0xff\n",
+            "if {here} == 0x69 goto 99f\n",
+            "if {here} != 0x2d goto ", $next, "\n",
+            "goto 99f\n",
+        )
+    };
+}
+
+/// Goes over the ends of plain lines, from [`LOOK`] bytes at `at` on, whose first eight are only looked back
+/// at. Stops at the line end before a name that starts like `Call-ID`, or where something is not plain, which
+/// may be the line feed of a line end.
+#[inline(always)]
+pub(crate) fn line_starts(at: usize, end: usize) -> usize {
+    let stop;
+    // SAFETY: every read is of the bytes that are known to be there, or follows a comparison with the end.
+    unsafe {
+        asm!(
+            look_at!("8", "100", "101"),
+            look_at!("16", "110", "111"),
+            look_at!("24", "120", "121"),
+            look_at!("32", "130", "131"),
+            look_at!("40", "140", "141"),
+            look_at!("48", "150", "151"),
+            look_at!("56", "160", "161"),
+            look_at!("64", "170", "171"),
+            "180: {at} += 64",
+            "{stop} = {at}",
+            "{here} = {at}",
+            "{here} += 72",
+            "if {here} > {end} goto 98f",
+            "{left} += -1",
+            "if {left} != 0 goto 100b",
+            "98: {stop} += 8",
+            "goto 99f",
+            settle!("8", before: "7", behind: "16", "101", "102", "103", "110b"),
+            settle!("16", before: "15", behind: "24", "111", "112", "113", "120b"),
+            settle!("24", before: "23", behind: "32", "121", "122", "123", "130b"),
+            settle!("32", before: "31", behind: "40", "131", "132", "133", "140b"),
+            settle!("40", before: "39", behind: "48", "141", "142", "143", "150b"),
+            settle!("48", before: "47", behind: "56", "151", "152", "153", "160b"),
+            settle!("56", before: "55", behind: "64", "161", "162", "163", "170b"),
+            settle!("64", before: "63", behind: "72", "171", "172", "173", "180b"),
+            "99:",
+            at = inout(reg) at => _,
+            end = in(reg) end,
+            limits = in(reg) ONES * CONTROLS as u64,
+            high = in(reg) HIGH,
+            gather = in(reg) GATHER,
+            left = inout(reg) BLOCKS => _,
+            found = out(reg) _,
+            first = out(reg) _,
+            here = out(reg) _,
+            stop = out(reg) stop,
+            case = const CALL_ID_CASE,
+            name = const CALL_ID_NAME,
+            options(readonly, nostack),
+        );
+    }
+    stop
+}
+
+/// A round of SipHash.
+macro_rules! round {
+    () => {
+        concat!(
+            "{v0} += {v1}\n",
+            "{t} = {v1}\n",
+            "{t} >>= 51\n",
+            "{v1} <<= 13\n",
+            "{v1} |= {t}\n",
+            "{v1} ^= {v0}\n",
+            "{t} = {v0}\n",
+            "{t} >>= 32\n",
+            "{v0} <<= 32\n",
+            "{v0} |= {t}\n",
+            "{v2} += {v3}\n",
+            "{t} = {v3}\n",
+            "{t} >>= 48\n",
+            "{v3} <<= 16\n",
+            "{v3} |= {t}\n",
+            "{v3} ^= {v2}\n",
+            "{v0} += {v3}\n",
+            "{t} = {v3}\n",
+            "{t} >>= 43\n",
+            "{v3} <<= 21\n",
+            "{v3} |= {t}\n",
+            "{v3} ^= {v0}\n",
+            "{v2} += {v1}\n",
+            "{t} = {v1}\n",
+            "{t} >>= 47\n",
+            "{v1} <<= 17\n",
+            "{v1} |= {t}\n",
+            "{v1} ^= {v2}\n",
+            "{t} = {v2}\n",
+            "{t} >>= 32\n",
+            "{v2} <<= 32\n",
+            "{v2} |= {t}\n",
+        )
+    };
+}
+
+/// Takes a word into the hash, unless a byte in it may end the Call-ID.
+macro_rules! take_in {
+    ($place:literal, $hit:literal) => {
+        concat!(
+            "{word} = *(u64 *)({at} + ",
+            $place,
+            ")\n",
+            "{t} = {word}\n",
+            "{t} -= {limits}\n",
+            "if {t} & {high} goto ",
+            $hit,
+            "f\n",
+            "{v3} ^= {word}\n",
+            round!(),
+            "{v0} ^= {word}\n",
+        )
+    };
+}
+
+/// The hash and length of a Call-ID that starts at `at`, where [`WHOLE`] bytes are, if it ends in them, with
+/// a line end, and the next line is not its continuation. Length 0 otherwise.
+#[inline(always)]
+pub(crate) fn plain_call_id(at: usize, end: usize, hash: SipHash13) -> (u64, u64) {
+    let [v0, v1, v2, v3] = hash.state();
+    let (key, len);
+    // SAFETY: every read is of the bytes that are known to be there, or follows a comparison with the end.
+    unsafe {
+        asm!(
+            take_in!("0", "10"),
+            take_in!("8", "11"),
+            take_in!("16", "12"),
+            take_in!("24", "13"),
+            take_in!("32", "14"),
+            take_in!("40", "15"),
+            take_in!("48", "16"),
+            take_in!("56", "17"),
+            "goto 98f",
+            "10: {limits} = 0",
+            "goto 20f",
+            "11: {limits} = 8",
+            "goto 20f",
+            "12: {limits} = 16",
+            "goto 20f",
+            "13: {limits} = 24",
+            "goto 20f",
+            "14: {limits} = 32",
+            "goto 20f",
+            "15: {limits} = 40",
+            "goto 20f",
+            "16: {limits} = 48",
+            "goto 20f",
+            "17: {limits} = 56",
+            // The length, where the limits were: the place of the first byte below them. And what stands before it.
+            "20: {t} &= {high}",
+            "{high} = {word}",
+            "{high} ^= -1",
+            "{t} &= {high}",
+            "if {t} == 0 goto 98f",
+            "{high} = {t}",
+            "{high} = -{high}",
+            "{t} &= {high}",
+            "{t} >>= 7",
+            "{high} = {gather} ll",
+            "{t} *= {high}",
+            "{high} = {t}",
+            "{high} >>= 56",
+            "{limits} += {high}",
+            "{t} >>= 53",
+            "{t} &= 0x38",
+            "{high} = -1",
+            "{high} <<= {t}",
+            "{high} ^= -1",
+            "{word} &= {high}",
+            "if {limits} == 0 goto 98f",
+            // Carriage return, line feed, and something greater than a blank.
+            "{at} += {limits}",
+            "{t} = {at}",
+            "{t} += 8",
+            "if {t} > {end} goto 98f",
+            "{t} = *(u64 *)({at} + 0)",
+            "{t} = be64 {t}",
+            "{t} >>= 40",
+            "{t} += -0x0d0a21",
+            "if {t} > 0xde goto 98f",
+            "{t} = {limits}",
+            "{t} <<= 56",
+            "{word} |= {t}",
+            "{v3} ^= {word}",
+            round!(),
+            "{v0} ^= {word}",
+            "{v2} ^= 0xff",
+            round!(),
+            round!(),
+            round!(),
+            "{v0} ^= {v1}",
+            "{v2} ^= {v3}",
+            "{v0} ^= {v2}",
+            "goto 99f",
+            "98: {limits} = 0",
+            "99:",
+            at = inout(reg) at => _,
+            end = in(reg) end,
+            limits = inout(reg) ONES * ENDS as u64 => len,
+            high = inout(reg) HIGH => _,
+            t = out(reg) _,
+            word = out(reg) _,
+            v0 = inout(reg) v0 => key,
+            v1 = inout(reg) v1 => _,
+            v2 = inout(reg) v2 => _,
+            v3 = inout(reg) v3 => _,
+            gather = const GATHER,
+            options(readonly, nostack),
+        );
+    }
+    (key, len)
+}
