@@ -2,25 +2,17 @@
 //!
 //! | map | key → value | written by | read by |
 //! |---|---|---|---|
-//! | `SETTINGS` | 0 → [`Settings`] | controller | program |
-//! | `TURNOUT` | 0 → [`Turnout`] word | controller | program |
-//! | `VIPS` | slot → [`Vip`] | controller | program |
-//! | `TABLE` | generation and slot → four node ids | controller | program |
-//! | `NODES` | node → [`Node`] | controller | program |
-//! | `STATUS` | node → [`NodeStatus`] | program | both |
-//! | `PLANE` | 0 → [`StatusPlane`] | program | both |
+//! | `TRACKS` | 0 → [`Tracks`]: all that plain packets ask for | its fields: controller or program | both |
 //! | `KEYS` | key id → [`BeaconKey`] | controller | program |
 //! | `PINS` | call key → [`Pin`] | both | both |
-//! | `PIN_HINTS` | part of a call key → count | both | program |
-//! | `MEMORY` | epoch and part of a call key → [`memory`](crate::memory) word | both | both |
 //! | `COUNTS` | 0 → per-CPU [`Counts`] | program | both |
-//! | `VIP_COUNTS` | VIP → per-CPU count | program | controller |
 //! | `EVENTS` | ring of [`Event`] | program | controller |
 //! | `PORTS` | device map | controller | program |
 //!
 //! Times are in **jiffies**, the kernel's timer ticks: reading them is one load, where the monotonic
 //! clock is a call of 12 to 30 ns, and both sides need no more than a tick's resolution.
 
+use crate::memory::MEMORY_WORDS;
 use crate::shared;
 use crate::siphash::SipKey;
 use crate::{Address, REASON_SLOTS};
@@ -36,11 +28,6 @@ pub const NO_NODE: u16 = 0;
 
 /// Slots of the steering table: a prime just above 2¹⁶, whose remainder needs no division.
 pub const TABLE_SLOTS: u32 = 65_537;
-/// Node ids in one element of `TABLE`: arrays of maps have elements of eight bytes at least.
-pub const TABLE_PACK: u32 = 4;
-/// Elements of one generation of the table.
-pub const TABLE_ELEMENTS: u32 = TABLE_SLOTS.div_ceil(TABLE_PACK);
-
 /// The slot of a call key: the key modulo [`TABLE_SLOTS`].
 ///
 /// 2¹⁶ ≡ −1 (mod 2¹⁶ + 1), so the four 16-bit digits are added with alternating signs, and those of the
@@ -56,12 +43,50 @@ pub const fn slot_of(key: u64) -> u32 {
     (slot + (slot >> 31 & TABLE_SLOTS as i32)) as u32
 }
 
-/// Where in `TABLE` a slot of a generation lies: the element, and the bits to shift right.
-#[inline(always)]
-pub const fn table_place(generation: u32, slot: u32) -> (u32, u32) {
-    let element = (generation & 1) * TABLE_ELEMENTS + slot / TABLE_PACK;
-    (element, slot % TABLE_PACK * 16)
+/// Node ids in one generation of the table: its slots, and as many more as fill the last word.
+pub const TABLE_ROW: usize = TABLE_SLOTS.next_multiple_of(4) as usize;
+
+/// All that plain packets ask for, in one value: one look-up instead of nine.
+///
+/// Both sides have it in their memory, and read and write it by words: a field that the controller owns the
+/// program only reads, and the other way about.
+#[repr(C)]
+pub struct Tracks {
+    /// The controller's.
+    pub settings: Settings,
+    /// The controller's.
+    pub turnout: Turnout,
+    /// The program's.
+    pub plane: StatusPlane,
+    /// By slot. The controller's.
+    pub vips: [Vip; VIP_SLOTS as usize],
+    /// By node id. The controller's.
+    pub nodes: [Node; MAX_NODES as usize],
+    /// By node id. The program's.
+    pub status: [NodeStatus; MAX_NODES as usize],
+    /// By [`pin_hint_of`]: how many pins have a key that falls there; 0 spares the search. Both sides add and
+    /// subtract, atomically.
+    pub pin_hints: [u64; PIN_HINTS as usize],
+    /// By [`memory::word_of`](crate::memory::word_of). Both sides', who overwrite words.
+    pub memory: [u64; 2 * MEMORY_WORDS as usize],
+    /// By generation and slot: node ids. The controller's.
+    pub table: [[u16; TABLE_ROW]; 2],
+    /// By [`Vip::index`]: what [`Counts::vips`] were over all CPUs when this VIP got the index. The
+    /// controller's.
+    pub vips_before: [u64; MAX_VIPS as usize],
 }
+
+const _: () = assert!(
+    size_of::<Tracks>()
+        == size_of::<Settings>()
+            + size_of::<Turnout>()
+            + size_of::<StatusPlane>()
+            + size_of::<Vip>() * VIP_SLOTS as usize
+            + (size_of::<Node>() + size_of::<NodeStatus>()) * MAX_NODES as usize
+            + size_of::<u64>() * (PIN_HINTS + 2 * MEMORY_WORDS + MAX_VIPS) as usize
+            + size_of::<u16>() * TABLE_ROW * 2,
+    "padding in Tracks",
+);
 
 shared! {
     /// The controller's settings. Written before the program is attached and on `reload`.
@@ -309,7 +334,7 @@ impl Pin {
 /// Pins that the map holds unless configured otherwise.
 pub const DEFAULT_MAX_PINS: u32 = 262_144;
 
-/// Counters in `PIN_HINTS`: how many pins have a key that falls there. 0 spares the search.
+/// Counters in [`Tracks::pin_hints`].
 pub const PIN_HINTS: u32 = 8_192;
 
 /// The hint of a call key. Its bits are taken from where the table's slot takes none alone.
@@ -328,6 +353,8 @@ shared! {
         pub reasons: ReasonCounts,
         /// What was sent to each node.
         pub nodes: [NodeCounts; MAX_NODES as usize],
+        /// Frames for each VIP, by [`Vip::index`].
+        pub vips: [u64; MAX_VIPS as usize],
     }
 }
 
@@ -409,12 +436,5 @@ mod tests {
                 "{key:#x}"
             );
         }
-    }
-
-    #[test]
-    fn table_places_do_not_overlap() {
-        assert_eq!(table_place(0, TABLE_SLOTS - 1).0, TABLE_ELEMENTS - 1);
-        assert_eq!(table_place(1, 0), (TABLE_ELEMENTS, 0));
-        assert_eq!(table_place(2, 5), (1, 16));
     }
 }

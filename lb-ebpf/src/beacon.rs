@@ -11,20 +11,22 @@ use lb_common::reign::{MOST_AHEAD, Reign};
 
 use crate::fleet::{jiffies, started};
 use crate::frame::Frame;
-use crate::maps::{KEYS, NODES, PLANE, SETTINGS, STATUS, TURNOUT};
+use crate::maps::KEYS;
+use crate::tracks::Tracks;
 
 /// Verifies the beacon of `len` bytes at `at` and takes it over. Returns a [`Reason`] as a number.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn take_beacon(ctx: *mut xdp_md, at: u32, len: u32) -> u32 {
-    let Some(settings) = SETTINGS.get(0) else {
+    let Some(tracks) = Tracks::open() else {
         return Reason::NotReady as u32;
     };
+    let settings = tracks.settings();
     let frame = Frame::of(ctx);
     let beacon = match Beacon::read(frame, at, len) {
         Ok(beacon) if beacon.cluster == settings.cluster => beacon,
         Ok(_) => return Reason::ForeignStatus as u32,
-        Err(BeaconError::Foreign) => return hear_reign(frame, at, len, settings) as u32,
+        Err(BeaconError::Foreign) => return hear_reign(frame, at, len, tracks) as u32,
         Err(BeaconError::Malformed) => return Reason::BeaconMalformed as u32,
     };
     let Some(key) = KEYS.get(beacon.key_id.into()).filter(|key| key.valid == 1) else {
@@ -33,7 +35,7 @@ pub(crate) extern "C" fn take_beacon(ctx: *mut xdp_md, at: u32, len: u32) -> u32
     if !is_authentic(frame, at, key.key) {
         return Reason::BeaconForged as u32;
     }
-    accept(&beacon, settings) as u32
+    accept(&beacon, tracks) as u32
 }
 
 /// Gives way to the main of a later term. Whatever else it may be is for userspace to judge.
@@ -41,14 +43,10 @@ pub(crate) extern "C" fn take_beacon(ctx: *mut xdp_md, at: u32, len: u32) -> u32
 /// Of two CPUs that hear two mains at the same moment one may overwrite the other's later term; the next
 /// keep-alive mends it.
 #[inline(always)]
-fn hear_reign(frame: Frame, at: u32, len: u32, settings: &Settings) -> Reason {
-    let (Some(turnout), Some(plane)) = (TURNOUT.get(0), PLANE.get_ptr_mut(0)) else {
-        return Reason::NotReady;
-    };
-    // SAFETY: an element of an array map, which lives as long as the program.
-    let plane = unsafe { &mut *plane };
+fn hear_reign(frame: Frame, at: u32, len: u32, tracks: Tracks) -> Reason {
+    let (turnout, plane) = (tracks.turnout(), tracks.plane());
     let reign = Reign::read(frame, at, len)
-        .filter(|reign| reign.cluster == settings.cluster)
+        .filter(|reign| reign.cluster == tracks.settings().cluster)
         .filter(|reign| {
             let known = turnout.term.max(plane.term_heard);
             reign.term > known && reign.term - known < MOST_AHEAD
@@ -69,19 +67,18 @@ fn hear_reign(frame: Frame, at: u32, len: u32, settings: &Settings) -> Reason {
 /// Two CPUs that take two beacons of one node at the same moment may keep the earlier of the two;
 /// both are genuine, and the next one mends it.
 #[inline(always)]
-fn accept(beacon: &Beacon, settings: &Settings) -> Reason {
+fn accept(beacon: &Beacon, tracks: Tracks) -> Reason {
+    let settings = tracks.settings();
     let id = u32::from(beacon.node);
-    let Some(node) = NODES
-        .get(id)
+    let Some(node) = tracks
+        .node(id)
         .filter(|node| node.flags & Node::CONFIGURED != 0)
     else {
         return Reason::BeaconUnknownNode;
     };
-    let Some(status) = STATUS.get_ptr_mut(id) else {
+    let Some(status) = tracks.status(id) else {
         return Reason::BeaconUnknownNode;
     };
-    // SAFETY: an element of an array map, which lives as long as the program.
-    let status = unsafe { &mut *status };
     if beacon.stamp() <= status.stamp {
         return if beacon.epoch < (status.stamp >> 32) as u32 {
             Reason::BeaconOldEpoch
@@ -90,11 +87,7 @@ fn accept(beacon: &Beacon, settings: &Settings) -> Reason {
         };
     }
     let now = jiffies();
-    let Some(plane) = PLANE.get_ptr_mut(0) else {
-        return Reason::NotReady;
-    };
-    // SAFETY: as above.
-    let plane = unsafe { &mut *plane };
+    let plane = tracks.plane();
     if plane.last_beacon != 0 && now.wrapping_sub(plane.last_beacon) as i64 > settings.hold as i64 {
         plane.before_outage = plane.last_beacon;
         plane.resumed = now;

@@ -5,11 +5,10 @@ use core::ops::ControlFlow;
 
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_loop, bpf_map_lookup_percpu_elem};
 use lb_common::choose::{self, Fitness, Fleet, Found, Standing};
-use lb_common::maps::{
-    Counts, MAX_NODES, NO_NODE, Node, NodeStatus, Settings, StatusPlane, Turnout, table_place,
-};
+use lb_common::maps::{Counts, MAX_NODES, Node, NodeStatus, Settings, StatusPlane};
 
-use crate::maps::{COUNTS, NODES, PLANE, SETTINGS, STATUS, TABLE, TURNOUT};
+use crate::maps::COUNTS;
+use crate::tracks::Tracks;
 
 /// CPUs whose counts are added up. Chosen: more are not built into one LB.
 const MAX_CPUS: u32 = 256;
@@ -23,20 +22,10 @@ pub(crate) fn jiffies() -> u64 {
     unsafe { bpf_jiffies64() }
 }
 
-/// The node that a generation of the table gives for a slot.
+/// Whether this data plane steers, and not another LB's.
 #[inline(always)]
-pub(crate) fn home(generation: u32, slot: u32) -> u16 {
-    let (element, shift) = table_place(generation, slot);
-    TABLE
-        .get(element)
-        .map_or(NO_NODE, |packed| (packed >> shift) as u16)
-}
-
-/// What steers here, unless another LB does.
-#[inline(always)]
-pub(crate) fn turnout_if_active() -> Option<&'static Turnout> {
-    let (turnout, plane) = (TURNOUT.get(0)?, PLANE.get(0)?);
-    turnout.is_active(plane.term_heard).then_some(turnout)
+pub(crate) fn is_active(tracks: Tracks) -> bool {
+    tracks.turnout().is_active(tracks.plane().term_heard)
 }
 
 /// New calls sent to a node so far, over all CPUs.
@@ -65,11 +54,11 @@ pub(crate) fn started(id: u16) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn node_fitness(id: u32, standing: u32, reference: u64) -> u32 {
-    let Some(settings) = SETTINGS.get(0) else {
+    let Some(tracks) = Tracks::open() else {
         return Fitness::Out as u32;
     };
     let kernel = Kernel {
-        settings,
+        tracks,
         now: reference,
     };
     choose::fitness(
@@ -84,11 +73,11 @@ extern "C" fn node_fitness(id: u32, standing: u32, reference: u64) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn search_nodes(key: u64, asked: u64, reference: u64) -> u64 {
-    let Some(settings) = SETTINGS.get(0) else {
+    let Some(tracks) = Tracks::open() else {
         return 0;
     };
     let kernel = Kernel {
-        settings,
+        tracks,
         now: reference,
     };
     let (home, generation) = (asked as u16, (asked >> 16) as u32 & 1);
@@ -100,22 +89,22 @@ extern "C" fn search_nodes(key: u64, asked: u64, reference: u64) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn node_headroom(id: u32) -> u64 {
-    let Some(settings) = SETTINGS.get(0) else {
+    let Some(tracks) = Tracks::open() else {
         return 0;
     };
-    choose::headroom(&Kernel { settings, now: 0 }, id as u16)
+    choose::headroom(&Kernel { tracks, now: 0 }, id as u16)
 }
 
 /// The maps, seen at one moment.
 pub(crate) struct Kernel {
-    pub(crate) settings: &'static Settings,
+    pub(crate) tracks: Tracks,
     pub(crate) now: u64,
 }
 
 impl Fleet for Kernel {
     #[inline(always)]
     fn settings(&self) -> &Settings {
-        self.settings
+        self.tracks.settings()
     }
 
     #[inline(always)]
@@ -125,22 +114,22 @@ impl Fleet for Kernel {
 
     #[inline(always)]
     fn plane(&self) -> StatusPlane {
-        PLANE.get(0).copied().unwrap_or_default()
+        *self.tracks.plane()
     }
 
     #[inline(always)]
     fn node(&self, id: u16) -> Option<&Node> {
-        NODES.get(id.into())
+        self.tracks.node(id.into())
     }
 
     #[inline(always)]
     fn status(&self, id: u16) -> Option<&NodeStatus> {
-        STATUS.get(id.into())
+        self.tracks.status(id.into()).map(|status| &*status)
     }
 
     #[inline(always)]
     fn home(&self, generation: u32, slot: u32) -> u16 {
-        home(generation, slot)
+        self.tracks.home(generation, slot)
     }
 
     #[inline(always)]

@@ -15,6 +15,7 @@ mod observe;
 mod peek;
 mod record;
 mod slow;
+mod tracks;
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
@@ -22,17 +23,16 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use lb_common::choose::is_plainly_up;
-use lb_common::maps::{
-    NO_NODE, Node, Settings, Turnout, VIP_PROBES, VIP_SLOTS, VipUse, pin_hint_of, slot_of, vip_slot,
-};
+use lb_common::maps::{NO_NODE, Node, VIP_PROBES, VIP_SLOTS, VipUse, slot_of, vip_slot};
 use lb_common::packet::{Datagram, asked_for, decode};
 use lb_common::sip::Method;
 use lb_common::{Address, Outcome, Reason, Window};
 
 use crate::frame::Frame;
-use crate::maps::{NODES, PIN_HINTS, PORTS, SETTINGS, STATUS, VIPS};
+use crate::maps::PORTS;
 use crate::observe::{Sending, Sight, count_kept, count_sent};
 use crate::slow::Decision;
+use crate::tracks::Tracks;
 
 /// Steers SIP, takes in beacons, and lets everything else pass.
 #[xdp]
@@ -70,15 +70,17 @@ pub fn pointsman_clock(ctx: XdpContext) -> u32 {
 /// The [`Reason`] why it is not.
 #[inline(always)]
 fn steer(ctx: *mut xdp_md, frame: Frame, sight: &mut Sight) -> Result<Sending, Reason> {
-    let settings = SETTINGS.get(0).ok_or(Reason::NotReady)?;
-    sight.sample = settings.sample;
-    let datagram =
-        decode(frame, frame.len()).map_err(|odd| odd_reason(ctx, odd.destination, odd.reason))?;
-    let (purpose, vip) = find_vip(datagram.destination, datagram.port_be);
+    let tracks = Tracks::open().ok_or(Reason::NotReady)?;
+    sight.sample = tracks.settings().sample;
+    let datagram = decode(frame, frame.len())
+        .map_err(|odd| odd_reason(ctx, tracks, odd.destination, odd.reason))?;
+    let (purpose, vip) = find_vip(tracks, datagram.destination, datagram.port_be);
     if purpose == VipUse::Sip as u8 {
         sight.vip = vip;
-        let turnout = fleet::turnout_if_active().ok_or(Reason::Passive)?;
-        steer_sip(ctx, frame, &datagram, (settings, turnout), sight)
+        if !fleet::is_active(tracks) {
+            return Err(Reason::Passive);
+        }
+        steer_sip(ctx, frame, &datagram, tracks, sight)
     } else if purpose == VipUse::Status as u8 {
         let reason = beacon::take_beacon(ctx, datagram.payload, datagram.payload_len) as u8;
         Err(Reason::from_index(reason).unwrap_or(Reason::NotReady))
@@ -90,8 +92,13 @@ fn steer(ctx: *mut xdp_md, frame: Frame, sight: &mut Sight) -> Result<Sending, R
 /// What an odd packet is to us: deferred when it may be SIP for a VIP, somebody else's otherwise. While
 /// another LB serves the VIPs, nobody is told that they are here.
 #[inline(always)]
-fn odd_reason(ctx: *mut xdp_md, destination: Option<Address>, reason: Reason) -> Reason {
-    let is_active = fleet::turnout_if_active().is_some();
+fn odd_reason(
+    ctx: *mut xdp_md,
+    tracks: Tracks,
+    destination: Option<Address>,
+    reason: Reason,
+) -> Reason {
+    let is_active = fleet::is_active(tracks);
     match destination {
         Some(address) if reason.outcome() as u8 == Outcome::Defer as u8 => {
             if is_vip_address(address.high, address.low) == 0 {
@@ -119,11 +126,11 @@ extern "C" fn asks_for_vip(ctx: *mut xdp_md) -> u32 {
 
 /// The purpose and index of a destination.
 #[inline(always)]
-fn find_vip(address: Address, port_be: u16) -> (u8, u32) {
+fn find_vip(tracks: Tracks, address: Address, port_be: u16) -> (u8, u32) {
     let mut slot = vip_slot(address, port_be);
     let mut probe = 0;
     while probe < VIP_PROBES {
-        let Some(vip) = VIPS.get(slot) else { break };
+        let vip = tracks.vip(slot);
         if vip.purpose == VipUse::Empty as u8 {
             break;
         }
@@ -142,12 +149,13 @@ fn find_vip(address: Address, port_be: u16) -> (u8, u32) {
 #[inline(never)]
 extern "C" fn is_vip_address(high: u64, low: u64) -> u32 {
     let address = Address { high, low };
+    let Some(tracks) = Tracks::open() else {
+        return 0;
+    };
     let mut slot = 0;
     while slot < VIP_SLOTS {
-        if let Some(vip) = VIPS.get(slot)
-            && vip.purpose == VipUse::Sip as u8
-            && vip.address == address
-        {
+        let vip = tracks.vip(slot);
+        if vip.purpose == VipUse::Sip as u8 && vip.address == address {
             return 1;
         }
         slot += 1;
@@ -161,14 +169,14 @@ fn steer_sip(
     ctx: *mut xdp_md,
     frame: Frame,
     datagram: &Datagram,
-    (settings, turnout): (&'static Settings, &'static Turnout),
+    tracks: Tracks,
     sight: &mut Sight,
 ) -> Result<Sending, Reason> {
     let call_id_at = peek::locate(ctx, datagram.payload)?;
-    let call = peek::call_key(ctx, frame, call_id_at, settings.call_secret)?;
+    let call = peek::call_key(ctx, frame, call_id_at, tracks.settings().call_secret)?;
     sight.call = Some(call);
     let first = frame.word(datagram.payload).unwrap_or(0);
-    if let Some((decision, node)) = plain_home(settings, turnout, call.hash, first) {
+    if let Some((decision, node)) = plain_home(tracks, call.hash, first) {
         sight.node = decision.node;
         sight.choice = decision.reason;
         return send(ctx, frame, node, decision, Reason::Home);
@@ -177,7 +185,7 @@ fn steer_sip(
     sight.node = decision.node;
     sight.choice = decision.reason;
     let choice = Reason::from_index(decision.reason).ok_or(Reason::NotReady)?;
-    match NODES.get(decision.node.into()) {
+    match tracks.node(decision.node.into()) {
         Some(node) if decision.node != NO_NODE => send(ctx, frame, node, decision, choice),
         _ if choice.outcome() as u8 != Outcome::SteerCallId as u8 => Err(choice),
         _ => Err(Reason::NotReady),
@@ -188,23 +196,19 @@ fn steer_sip(
 ///
 /// The memory of new requests is written here and not asked: what it could say is "home".
 #[inline(always)]
-fn plain_home(
-    settings: &Settings,
-    turnout: &Turnout,
-    key: u64,
-    first: u64,
-) -> Option<(Decision, &'static Node)> {
-    if !turnout.is_at_rest() || *PIN_HINTS.get(pin_hint_of(key))? != 0 {
+fn plain_home(tracks: Tracks, key: u64, first: u64) -> Option<(Decision, &'static Node)> {
+    let (settings, turnout) = (tracks.settings(), tracks.turnout());
+    if !turnout.is_at_rest() || record::may_be_pinned(tracks, key) {
         return None;
     }
-    let home = fleet::home(turnout.word as u32 & 1, slot_of(key));
+    let home = tracks.home(turnout.word as u32 & 1, slot_of(key));
     let now = fleet::jiffies();
-    let node = NODES.get(home.into())?;
-    if !is_plainly_up(node, STATUS.get(home.into())?, settings, now) {
+    let node = tracks.node(home.into())?;
+    if !is_plainly_up(node, tracks.status(home.into())?, settings, now) {
         return None;
     }
     let method = Method::of(first);
-    let is_new = method.may_start() && record::remember(key, settings, now);
+    let is_new = method.may_start() && record::remember(tracks, key, now);
     let decision = Decision {
         node: home,
         reason: Reason::Home as u8,

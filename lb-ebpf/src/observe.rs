@@ -8,7 +8,7 @@ use lb_common::sip::CallKey;
 use lb_common::{Outcome, REASON_SLOTS, Reason};
 
 use crate::frame::Frame;
-use crate::maps::{COUNTS, EVENTS, VIP_COUNTS};
+use crate::maps::{COUNTS, EVENTS};
 
 /// What the program found out about a frame on its way.
 ///
@@ -65,6 +65,7 @@ pub(crate) fn count_sent(ctx: *mut xdp_md, frame: Frame, sending: Sending, sight
         node.packets += 1;
         node.bytes += u64::from(frame.len());
         node.started += sending.started;
+        counts.vips[sight.vip as usize & (MAX_VIPS as usize - 1)] += 1;
     }
     finish(ctx, sending.reason, sight, sending.action)
 }
@@ -79,7 +80,11 @@ pub(crate) fn count_kept(ctx: *mut xdp_md, reason: Reason, sight: &Sight) -> u32
     } else {
         xdp_action::XDP_PASS
     };
-    count_reason(reason);
+    if let Some(counts) = count_reason(reason)
+        && let Some(count) = counts.vips.get_mut(sight.vip as usize)
+    {
+        *count += 1;
+    }
     finish(ctx, reason, sight, action)
 }
 
@@ -92,13 +97,9 @@ fn count_reason(reason: Reason) -> Option<&'static mut Counts> {
     Some(counts)
 }
 
-/// Counts the VIP's frame, and shows it if it is sampled.
+/// Shows the frame if it is sampled.
 #[inline(always)]
 fn finish(ctx: *mut xdp_md, reason: Reason, sight: &Sight, action: u32) -> u32 {
-    if let Some(count) = VIP_COUNTS.get_ptr_mut(sight.vip) {
-        // SAFETY: this CPU's element, which nobody else writes.
-        unsafe { *count += 1 };
-    }
     if sight.sample != 0 {
         show(ctx, reason, sight, action);
     }

@@ -10,7 +10,7 @@ use lb_common::siphash::SipKey;
 use lb_common::{Reason, Window};
 
 use crate::frame::Frame;
-use crate::maps::SETTINGS;
+use crate::tracks::Tracks;
 
 /// Marks a [`Reason`], or a place to read on from, among offsets.
 const FAILED: u32 = 1 << 31;
@@ -72,10 +72,10 @@ pub(crate) fn call_key(
 /// [`CallKey::read`] as a function of its own: the length, or [`FAILED`] and a reason.
 #[inline(never)]
 fn read_call_id(ctx: *mut xdp_md, at: u32, hash: &mut u64) -> u32 {
-    let Some(settings) = SETTINGS.get(0) else {
+    let Some(tracks) = Tracks::open() else {
         return FAILED | Reason::NotReady as u32;
     };
-    match CallKey::read(Frame::of(ctx), at, settings.call_secret) {
+    match CallKey::read(Frame::of(ctx), at, tracks.settings().call_secret) {
         Ok(call) => {
             *hash = call.hash;
             call.len.get()

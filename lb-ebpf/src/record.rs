@@ -4,19 +4,24 @@
 use core::arch::asm;
 
 use aya_ebpf::bindings::{BPF_EXIST, BPF_NOEXIST};
-use lb_common::maps::{MAX_NODES, NO_NODE, Pin, Settings, pin_hint_of};
+use lb_common::maps::{MAX_NODES, NO_NODE, Pin};
 use lb_common::memory;
 use lb_common::sip::Method;
 
-use crate::maps::{COUNTS, MEMORY, PIN_HINTS, PINS};
+use crate::maps::{COUNTS, PINS};
+use crate::tracks::Tracks;
+
+/// Whether a pin has this key's hint.
+#[inline(always)]
+pub(crate) fn may_be_pinned(tracks: Tracks, key: u64) -> bool {
+    // SAFETY: a word of an array map, which lives as long as the program.
+    unsafe { *tracks.pin_hint(key) != 0 }
+}
 
 /// The node that the call is pinned to, or [`NO_NODE`]. Passing messages keep the pin alive and tell its state.
 #[inline(always)]
-pub(crate) fn pinned(key: u64, method: Method, now: u64) -> u16 {
-    if PIN_HINTS
-        .get(pin_hint_of(key))
-        .is_none_or(|count| *count == 0)
-    {
+pub(crate) fn pinned(tracks: Tracks, key: u64, method: Method, now: u64) -> u16 {
+    if !may_be_pinned(tracks, key) {
         return NO_NODE;
     }
     let Some(pin) = PINS.get_ptr_mut(key) else {
@@ -37,10 +42,8 @@ pub(crate) fn pinned(key: u64, method: Method, now: u64) -> u16 {
 /// Pins a call, in place of a pin that has lost its node or else of none. False when it is pinned
 /// already, or when the pins are full.
 #[inline(always)]
-pub(crate) fn pin(key: u64, node: u16, now: u64, in_place: bool) -> bool {
-    let Some(hint) = PIN_HINTS.get_ptr_mut(pin_hint_of(key)) else {
-        return false;
-    };
+pub(crate) fn pin(tracks: Tracks, key: u64, node: u16, now: u64, in_place: bool) -> bool {
+    let hint = tracks.pin_hint(key);
     let pin = Pin {
         node,
         flags: 0,
@@ -79,28 +82,27 @@ fn add_atomically(word: *mut u64, addend: i64) {
 
 /// Whether a request of this call was sent home in this epoch or the last.
 #[inline(always)]
-pub(crate) fn is_remembered(key: u64, settings: &Settings, now: u64) -> bool {
-    let epoch = memory::epoch_of(now, settings.epoch_shift);
+pub(crate) fn is_remembered(tracks: Tracks, key: u64, now: u64) -> bool {
+    let epoch = memory::epoch_of(now, tracks.settings().epoch_shift);
     [epoch, epoch.wrapping_sub(1)].into_iter().any(|epoch| {
-        MEMORY
-            .get(memory::word_of(key, epoch))
-            .is_some_and(|word| memory::has(*word, key, epoch))
+        // SAFETY: a word of an array map, which lives as long as the program.
+        let word = unsafe { *tracks.memory(memory::word_of(key, epoch)) };
+        memory::has(word, key, epoch)
     })
 }
 
 /// Remembers that a new request is sent home. Whether it is new in this epoch.
 #[inline(always)]
-pub(crate) fn remember(key: u64, settings: &Settings, now: u64) -> bool {
-    let epoch = memory::epoch_of(now, settings.epoch_shift);
-    if let Some(word) = MEMORY.get_ptr_mut(memory::word_of(key, epoch)) {
-        // SAFETY: an element of an array map; the word is read and written whole.
-        unsafe {
-            let known = *word;
-            if !memory::has(known, key, epoch) {
-                *word = memory::with(known, key, epoch);
-                return true;
-            }
+pub(crate) fn remember(tracks: Tracks, key: u64, now: u64) -> bool {
+    let epoch = memory::epoch_of(now, tracks.settings().epoch_shift);
+    let word = tracks.memory(memory::word_of(key, epoch));
+    // SAFETY: a word of an array map, which lives as long as the program, read and written whole.
+    unsafe {
+        let known = *word;
+        let is_new = !memory::has(known, key, epoch);
+        if is_new {
+            *word = memory::with(known, key, epoch);
         }
+        is_new
     }
-    false
 }

@@ -11,8 +11,8 @@ use lb_common::{Reason, Window};
 
 use crate::fleet::{Kernel, jiffies};
 use crate::frame::Frame;
-use crate::maps::{PLANE, SETTINGS, TURNOUT};
 use crate::record::{is_remembered, pin, pinned, remember};
+use crate::tracks::Tracks;
 
 /// Where a message goes, and why: what a function can return in one register.
 #[derive(Clone, Copy)]
@@ -44,29 +44,29 @@ impl Decision {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn decide(ctx: *mut xdp_md, message_at: u32, first: u64, key: u64) -> u64 {
-    let (Some(settings), Some(turnout)) = (SETTINGS.get(0), TURNOUT.get(0)) else {
+    let Some(tracks) = Tracks::open() else {
         return Decision::pack(NO_NODE, Reason::NotReady, false);
     };
     let kernel = Kernel {
-        settings,
+        tracks,
         now: jiffies(),
     };
     let method = Method::of(first);
-    let pinned = pinned(key, method, kernel.now);
+    let pinned = pinned(tracks, key, method, kernel.now);
     let (reference, is_frozen) = choose::reference(&kernel);
     let is_lost =
         pinned != NO_NODE && kernel.fitness(pinned, Standing::Existing, reference) == Fitness::Out;
-    let remembered = is_remembered(key, settings, kernel.now);
+    let remembered = is_remembered(tracks, key, kernel.now);
     let keeper = if is_lost { NO_NODE } else { pinned };
     let standing = match standing(ctx, message_at, method, keeper) {
         Ok(standing) => standing,
         Err(reason) => return Decision::pack(NO_NODE, reason, false),
     };
-    let choice = choose(&kernel, key, standing, turnout.word, pinned, remembered);
-    if is_frozen && let Some(plane) = PLANE.get_ptr_mut(0) {
-        // SAFETY: an element of an array map lives as long as the program. The count is for the
-        // alarm: one that is lost between two CPUs changes nothing.
-        unsafe { (*plane).ignored_staleness += 1 };
+    let turnout = tracks.turnout().word;
+    let choice = choose(&kernel, key, standing, turnout, pinned, remembered);
+    if is_frozen {
+        // For the alarm: a count that is lost between two CPUs changes nothing.
+        tracks.plane().ignored_staleness += 1;
     }
     carry_out(choice, &kernel, key, standing, remembered, is_lost)
 }
@@ -115,11 +115,11 @@ fn carry_out(
     let is_call = standing == Standing::NewCall;
     let (node, reason) = if !choice.pin {
         (choice.node, choice.reason)
-    } else if pin(key, choice.node, kernel.now, is_lost) {
+    } else if pin(kernel.tracks, key, choice.node, kernel.now, is_lost) {
         return Decision::pack(choice.node, choice.reason, is_call);
     } else {
         // Another CPU may have been faster with a copy of the same message: its choice counts.
-        let node = pinned(key, Method::Other, kernel.now);
+        let node = pinned(kernel.tracks, key, Method::Other, kernel.now);
         if node != NO_NODE {
             return Decision::pack(node, Reason::Pinned, false);
         }
@@ -129,7 +129,7 @@ fn carry_out(
         (choice.fallback, Reason::PinsFull)
     };
     if standing != Standing::Existing && !remembered {
-        remember(key, kernel.settings, kernel.now);
+        remember(kernel.tracks, key, kernel.now);
     }
     Decision::pack(node, reason, is_call && !remembered)
 }

@@ -150,13 +150,13 @@ fn apply_table(maps: &Maps, wanted: &[u16]) -> Result<TableChange, AccessError> 
     let turnout = maps.turnout()?;
     let word = turnout.word;
     let generation = (word & 1) as u32;
-    let current = maps.table(generation)?;
+    let current = maps.table(generation);
     debug_assert_eq!(current.len(), TABLE_SLOTS as usize);
     if current == wanted {
         return Ok(TableChange::Same);
     }
     if current.iter().all(|home| *home == NO_NODE) {
-        maps.set_table(generation, wanted)?;
+        maps.set_table(generation, wanted);
         return Ok(TableChange::First);
     }
     let cut_short = word & Turnout::DRAINING != 0;
@@ -167,7 +167,7 @@ fn apply_table(maps: &Maps, wanted: &[u16]) -> Result<TableChange, AccessError> 
             ..turnout
         })?;
     }
-    maps.set_table(generation ^ 1, wanted)?;
+    maps.set_table(generation ^ 1, wanted);
     maps.set_turnout(Turnout {
         word: word ^ 1 | Turnout::DRAINING,
         ..turnout

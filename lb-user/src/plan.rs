@@ -54,7 +54,7 @@ pub const CANDIDATE: Node = Node {
     blocked_until: 0,
 };
 
-/// Whether an element of `NODES` is a [`CANDIDATE`].
+/// Whether a node of `TRACKS` is a [`CANDIDATE`].
 pub const fn is_candidate(node: &Node) -> bool {
     node.flags & Node::JUDGED != 0 && node.down_at == u64::MAX
 }
@@ -62,11 +62,11 @@ pub const fn is_candidate(node: &Node) -> bool {
 /// What the maps should hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// `SETTINGS`. `node_end` covers those that are there, no candidates.
+    /// The settings. `node_end` covers those that are there, no candidates.
     pub settings: Settings,
-    /// `VIPS`.
+    /// The VIPs.
     pub services: Vec<Service>,
-    /// `NODES`.
+    /// The nodes.
     pub nodes: Vec<PlannedNode>,
     /// The steering table.
     pub table: Vec<u16>,

@@ -13,10 +13,10 @@ pub mod site;
 pub mod test_run;
 
 mod batch;
-mod hints;
 mod links;
 mod raw;
 mod sys;
+mod tracks;
 
 pub use load::{LoadError, LoadOptions, Plane};
 pub use maps::{AccessError, Maps};

@@ -4,7 +4,7 @@
 //! The program judges by itself, per packet, and is right with this task dead. What it cannot do is
 //! ask: so this task confirms a silence within some tens of milliseconds after the hold time, where
 //! the program alone waits for ten periods, and makes nodes that flap wait before they are `Up`
-//! again. It speaks to the program through `down_at` and `blocked_until` of `NODES`.
+//! again. It speaks to the program through `down_at` and `blocked_until` of the nodes in `TRACKS`.
 //!
 //! It also pins the calls that nodes have taken away from their homes ([`pin_away`]), and tells nodes
 //! that come back with an epoch that is too old which one is held of them.

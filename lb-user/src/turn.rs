@@ -8,7 +8,7 @@
 //!                                  program hears a main
 //!                                  of a later term
 //! ```
-//! Each is one write of `TURNOUT`, seen by the next packet. A controller without a stand-by reigns
+//! Each is one write of the turnout, seen by the next packet. A controller without a stand-by reigns
 //! [for good](activate_for_good), and no term is later than that.
 
 use lb_common::maps::Turnout;

@@ -292,19 +292,19 @@ fn a_pin_of_another_shape_is_refused_by_name() {
     let lab = Lab::new("shape");
     lab.serve(&auto("pm0")).expect("attached");
     let served = program("pm0");
-    let pin = layout_dir(&lab.bpffs).join("NODES");
+    let pin = layout_dir(&lab.bpffs).join("KEYS");
     let replace = |arguments: &str| {
         fs::remove_file(&pin).expect("a pin");
         let output = Command::new("bpftool")
             .args(["map", "create"])
             .arg(&pin)
             .args(arguments.split(' '))
-            .args(["name", "NODES"])
+            .args(["name", "KEYS"])
             .output()
             .expect("bpftool");
         assert!(output.status.success(), "{output:?}");
     };
-    let size = size_of::<lb_common::maps::Node>();
+    let size = size_of::<lb_common::maps::BeaconKey>();
     let shapes = [
         (
             "type array key 4 value 8 entries 256 flags 0x80".to_owned(),
@@ -327,7 +327,7 @@ fn a_pin_of_another_shape_is_refused_by_name() {
         replace(&arguments);
         let error = lab.serve(&auto("pm0")).expect_err(what).to_string();
         assert!(
-            error.contains("/v1/NODES") && error.contains(what),
+            error.contains("/v1/KEYS") && error.contains(what),
             "{error}"
         );
         assert!(error.contains("pointsman detach"), "{error}");

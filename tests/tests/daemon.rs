@@ -327,7 +327,7 @@ fn pins_of_another_shape_are_refused() -> Result<()> {
     let lab = lab()?;
     let mut fleet = Fleet::start(&lab, Settings::default())?;
     fleet.controller.kill()?;
-    let pin = fleet.daemons.pins().join("VIP_COUNTS");
+    let pin = fleet.daemons.pins().join("COUNTS");
     fs::remove_file(&pin)?;
     let words = format!(
         "map create {} type array key 4 value 16 entries 64 name other",

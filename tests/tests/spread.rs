@@ -40,7 +40,7 @@ fn plane(dead: Option<u16>) -> Result<Plane> {
         node_end: u32::from(NODES) + 1,
     })?;
     let shares: Vec<_> = (1..=NODES).map(|node| Share { node, weight: 1 }).collect();
-    maps.set_table(0, &table::fill(&shares))?;
+    maps.set_table(0, &table::fill(&shares));
     maps.set_turnout(Turnout::default())?;
     for id in 1..=NODES {
         let mut node = maps.node(id)?;

@@ -1,4 +1,4 @@
-//! Reading and writing maps in batches (Linux 5.6): one system call for thousands of entries.
+//! Reading maps in batches (Linux 5.6): one system call for thousands of entries.
 //!
 //! Walking a hash map key by key starts over whenever the key it stands on is deleted meanwhile. A
 //! batch takes whole buckets and continues at the next bucket, whatever happens to the entries.
@@ -52,37 +52,4 @@ pub(super) fn read<V: Shared + Default>(
             Err(error) => return Err(error),
         }
     }
-}
-
-/// Elements of an array, from `first` on: as many as the slice has.
-///
-/// # Errors
-/// What the kernel answers.
-pub(super) fn read_array<V: Shared>(
-    map: BorrowedFd<'_>,
-    first: u32,
-    values: &mut [V],
-) -> io::Result<()> {
-    let mut keys = vec![0u32; values.len()];
-    // A batch of an array starts behind the index it is given.
-    let from = first.checked_sub(1);
-    let read = sys::lookup_batch(map, from, &mut keys, values)?;
-    if read.count == values.len() {
-        Ok(())
-    } else {
-        Err(io::ErrorKind::UnexpectedEof.into())
-    }
-}
-
-/// Overwrites elements of an array, from `first` on.
-///
-/// # Errors
-/// What the kernel answers.
-pub(super) fn write_array<V: Shared>(
-    map: BorrowedFd<'_>,
-    first: u32,
-    values: &[V],
-) -> io::Result<()> {
-    let keys: Vec<u32> = (first..).take(values.len()).collect();
-    sys::update_batch(map, &keys, values)
 }

@@ -104,6 +104,6 @@ mod tests {
                 Some(name)
             );
         }
-        assert_eq!(name_of(Path::new("/bpf/v1/SETTINGS")), None);
+        assert_eq!(name_of(Path::new("/bpf/v1/TRACKS")), None);
     }
 }

@@ -1,7 +1,7 @@
 //! The maps, typed. The only place that reads or writes them.
 //!
-//! All methods take `&self`: a map update is atomic per element in the kernel, and the locks here
-//! only serve aya's signatures.
+//! All methods take `&self`: what is shared with the kernel is written by words, a map update is atomic per
+//! element in the kernel, and the locks here only serve aya's signatures.
 
 mod counts;
 mod pins;
@@ -16,14 +16,13 @@ use aya::maps::{Array, DevMap, HashMap, Map, MapData, MapError, MapFd, PerCpuArr
 use aya::sys::SyscallError;
 use lb_common::Shared;
 use lb_common::maps::{
-    BeaconKey, Counts, Event, MAX_PORTS, Node, NodeStatus, Pin, Settings, StatusPlane,
-    TABLE_ELEMENTS, TABLE_PACK, TABLE_SLOTS, Turnout, Vip, table_place,
+    BeaconKey, Counts, Event, MAX_PORTS, Node, NodeStatus, Pin, Settings, StatusPlane, TABLE_SLOTS,
+    Turnout,
 };
 
-use super::batch;
 pub use super::batch::{Batch, Cursor};
-use super::hints::PinHints;
 use super::raw::{Raw, from_bytes};
+use super::tracks::{self, Place, Tracks};
 pub use pins::Insertion;
 
 /// A map could not be read or written.
@@ -64,21 +63,12 @@ pub enum OpenError {
 
 /// Typed accessors to every map.
 pub struct Maps {
-    settings: Slots<Settings>,
-    turnout: Slots<Turnout>,
-    vips: Slots<Vip>,
-    table: Slots<u64>,
-    nodes: Slots<Node>,
-    status: Slots<NodeStatus>,
-    plane: Slots<StatusPlane>,
-    keys: Slots<BeaconKey>,
-    memory: Slots<u64>,
+    tracks: Tracks,
+    keys: Mutex<Array<MapData, Raw<BeaconKey>>>,
     pins: Mutex<HashMap<MapData, u64, Raw<Pin>>>,
     pins_fd: OwnedFd,
     max_pins: u32,
-    pin_hints: PinHints,
     counts: PerCpuArray<MapData, Raw<Counts>>,
-    vip_counts: Mutex<PerCpuArray<MapData, u64>>,
     events: Mutex<RingBuf<MapData>>,
     events_fd: RawFd,
     ports: Mutex<DevMap<MapData>>,
@@ -124,29 +114,20 @@ impl Maps {
             })?;
             (fd, info.max_entries())
         };
-        let (name, hints) = take("PIN_HINTS")?;
-        let pin_hints =
-            PinHints::map(descriptor(name, &hints)?.as_fd()).map_err(|error| OpenError::Map {
-                map: "PIN_HINTS",
+        let (name, tracks) = take("TRACKS")?;
+        let tracks =
+            Tracks::map(descriptor(name, &tracks)?.as_fd()).map_err(|error| OpenError::Map {
+                map: name,
                 source: error.into(),
             })?;
         let events: RingBuf<MapData> = typed(take("EVENTS")?)?;
         Ok(Self {
-            settings: Slots::new(take("SETTINGS")?)?,
-            turnout: Slots::new(take("TURNOUT")?)?,
-            vips: Slots::new(take("VIPS")?)?,
-            table: Slots::new(take("TABLE")?)?,
-            nodes: Slots::new(take("NODES")?)?,
-            status: Slots::new(take("STATUS")?)?,
-            plane: Slots::new(take("PLANE")?)?,
-            keys: Slots::new(take("KEYS")?)?,
-            memory: Slots::new(take("MEMORY")?)?,
+            tracks,
+            keys: Mutex::new(typed(take("KEYS")?)?),
             pins: Mutex::new(pins),
             pins_fd,
             max_pins,
-            pin_hints,
             counts: typed(take("COUNTS")?)?,
-            vip_counts: Mutex::new(typed(take("VIP_COUNTS")?)?),
             events_fd: events.as_raw_fd(),
             events: Mutex::new(events),
             ports: Mutex::new(typed(take("PORTS")?)?),
@@ -156,113 +137,112 @@ impl Maps {
     /// The controller's settings.
     ///
     /// # Errors
-    /// [`AccessError`], here as everywhere below: the kernel refused the system call.
+    /// [`AccessError`], here as everywhere below: there is no such index, or the kernel refused the system call.
     pub fn settings(&self) -> Result<Settings, AccessError> {
-        self.settings.get(0)
+        self.get(&tracks::SETTINGS, 0)
     }
 
     /// Writes the settings.
     pub fn set_settings(&self, settings: Settings) -> Result<(), AccessError> {
-        self.settings.set(0, settings)
+        self.set(&tracks::SETTINGS, 0, settings)
     }
 
     /// Which table steers.
     pub fn turnout(&self) -> Result<Turnout, AccessError> {
-        self.turnout.get(0)
+        self.get(&tracks::TURNOUT, 0)
     }
 
     /// Throws the switch: one store, seen by the next packet.
     pub fn set_turnout(&self, turnout: Turnout) -> Result<(), AccessError> {
-        self.turnout.set(0, turnout)
+        self.set(&tracks::TURNOUT, 0, turnout)
     }
 
     /// Fills a generation of the steering table: the node of each slot. Slots beyond the slice get
     /// no node.
-    pub fn set_table(&self, generation: u32, nodes: &[u16]) -> Result<(), AccessError> {
-        let element = |index: u32| {
-            (0..TABLE_PACK).fold(0, |element, offset| {
-                let slot = (index * TABLE_PACK + offset) as usize;
-                element | u64::from(nodes.get(slot).copied().unwrap_or(0)) << (offset * 16)
-            })
-        };
-        let elements: Vec<u64> = (0..TABLE_ELEMENTS).map(element).collect();
-        batch::write_array(
-            self.table.fd.as_fd(),
-            table_place(generation, 0).0,
-            &elements,
-        )
-        .map_err(|error| self.table.error(error.into()))
+    pub fn set_table(&self, generation: u32, nodes: &[u16]) {
+        self.tracks.set_table(generation, nodes);
     }
 
     /// A generation of the steering table: the node of each slot.
-    pub fn table(&self, generation: u32) -> Result<Vec<u16>, AccessError> {
-        let mut elements = vec![0u64; TABLE_ELEMENTS as usize];
-        batch::read_array(
-            self.table.fd.as_fd(),
-            table_place(generation, 0).0,
-            &mut elements,
-        )
-        .map_err(|error| self.table.error(error.into()))?;
-        let slots = elements.into_iter().flat_map(|element| {
-            (0..TABLE_PACK).map(move |offset| (element >> (offset * 16)) as u16)
-        });
-        Ok(slots.take(TABLE_SLOTS as usize).collect())
+    pub fn table(&self, generation: u32) -> Vec<u16> {
+        self.tracks.table(generation)
     }
 
     /// The node that a generation of the table gives for one slot.
     pub fn home(&self, generation: u32, slot: u32) -> Result<u16, AccessError> {
-        let (element, shift) = table_place(generation, slot);
-        Ok((self.table.get(element)? >> shift) as u16)
+        let home = self.tracks.home(generation, slot);
+        home.ok_or_else(|| beyond(slot, TABLE_SLOTS))
     }
 
     /// What the controller says of a node.
     pub fn node(&self, id: u16) -> Result<Node, AccessError> {
-        self.nodes.get(id.into())
+        self.get(&tracks::NODES, id.into())
     }
 
     /// Says something of a node.
     pub fn set_node(&self, id: u16, node: Node) -> Result<(), AccessError> {
-        self.nodes.set(id.into(), node)
+        self.set(&tracks::NODES, id.into(), node)
     }
 
     /// What a node's beacons say.
     pub fn status(&self, id: u16) -> Result<NodeStatus, AccessError> {
-        self.status.get(id.into())
+        self.get(&tracks::STATUS, id.into())
     }
 
     /// Overwrites what a node's beacons said: for tests and `explain`; the program owns it.
     pub fn set_status(&self, id: u16, status: NodeStatus) -> Result<(), AccessError> {
-        self.status.set(id.into(), status)
+        self.set(&tracks::STATUS, id.into(), status)
     }
 
     /// The status plane as a whole.
     pub fn plane_status(&self) -> Result<StatusPlane, AccessError> {
-        self.plane.get(0)
+        self.get(&tracks::PLANE, 0)
     }
 
     /// Overwrites it: for tests and `explain`; the program owns it.
     pub fn set_plane_status(&self, plane: StatusPlane) -> Result<(), AccessError> {
-        self.plane.set(0, plane)
+        self.set(&tracks::PLANE, 0, plane)
     }
 
     /// A beacon key.
     pub fn key(&self, id: u8) -> Result<BeaconKey, AccessError> {
-        self.keys.get(id.into())
+        let key = lock(&self.keys).get(&id.into(), 0);
+        key.map(|Raw(key)| key).map_err(|source| AccessError {
+            map: "KEYS",
+            source,
+        })
     }
 
     /// Sets a beacon key.
     pub fn set_key(&self, id: u8, key: BeaconKey) -> Result<(), AccessError> {
-        self.keys.set(id.into(), key)
+        let set = lock(&self.keys).set(id.into(), Raw(key), 0);
+        set.map_err(|source| AccessError {
+            map: "KEYS",
+            source,
+        })
     }
 
     /// A word of the memory of new requests: see [`lb_common::memory`].
     pub fn memory_word(&self, index: u32) -> Result<u64, AccessError> {
-        self.memory.get(index)
+        self.get(&tracks::MEMORY, index)
     }
 
     /// Overwrites a word of the memory of new requests.
     pub fn set_memory_word(&self, index: u32, word: u64) -> Result<(), AccessError> {
-        self.memory.set(index, word)
+        self.set(&tracks::MEMORY, index, word)
+    }
+
+    fn get<T: Shared>(&self, place: &Place<T>, index: u32) -> Result<T, AccessError> {
+        let value = self.tracks.get(place, index);
+        value.ok_or_else(|| beyond(index, place.len()))
+    }
+
+    fn set<T: Shared>(&self, place: &Place<T>, index: u32, value: T) -> Result<(), AccessError> {
+        if self.tracks.set(place, index, value) {
+            Ok(())
+        } else {
+            Err(beyond(index, place.len()))
+        }
     }
 
     /// The next sampled event, taken from the ring.
@@ -313,45 +293,11 @@ impl Maps {
     }
 }
 
-/// An array of shared values.
-struct Slots<T: Shared> {
-    name: &'static str,
-    fd: OwnedFd,
-    map: Mutex<Array<MapData, Raw<T>>>,
-}
-
-impl<T: Shared> Slots<T> {
-    fn new((name, map): (&'static str, Map)) -> Result<Self, OpenError> {
-        let fd = descriptor(name, &map)?.as_fd().try_clone_to_owned();
-        let fd = fd.map_err(|error| OpenError::Map {
-            map: name,
-            source: error.into(),
-        })?;
-        Ok(Self {
-            name,
-            fd,
-            map: Mutex::new(typed((name, map))?),
-        })
-    }
-
-    fn get(&self, index: u32) -> Result<T, AccessError> {
-        let value = lock(&self.map).get(&index, 0);
-        value
-            .map(|Raw(value)| value)
-            .map_err(|source| self.error(source))
-    }
-
-    fn set(&self, index: u32, value: T) -> Result<(), AccessError> {
-        lock(&self.map)
-            .set(index, Raw(value), 0)
-            .map_err(|source| self.error(source))
-    }
-
-    fn error(&self, source: MapError) -> AccessError {
-        AccessError {
-            map: self.name,
-            source,
-        }
+/// There is no such index in `TRACKS`.
+fn beyond(index: u32, max_entries: u32) -> AccessError {
+    AccessError {
+        map: "TRACKS",
+        source: MapError::OutOfBounds { index, max_entries },
     }
 }
 

@@ -1,11 +1,7 @@
 //! What lies in the BPF object: its bytes, its programs, and the shape of each of its maps.
 
 use aya::maps::MapType;
-use lb_common::maps::{
-    BeaconKey, Counts, EVENT_RING_LEN, MAX_KEYS, MAX_NODES, MAX_PORTS, MAX_VIPS, Node, NodeStatus,
-    PIN_HINTS, Pin, Settings, StatusPlane, TABLE_ELEMENTS, Turnout, VIP_SLOTS, Vip,
-};
-use lb_common::memory::MEMORY_WORDS;
+use lb_common::maps::{BeaconKey, Counts, EVENT_RING_LEN, MAX_KEYS, MAX_PORTS, Pin, Tracks};
 
 /// The compiled programs, embedded. Kept in the repository, so that stable Rust alone builds this.
 pub static BYTES: &[u8] = aya::include_bytes_aligned!(concat!(
@@ -52,31 +48,16 @@ const fn array<T>(name: &'static str, entries: u32) -> Shape {
     }
 }
 
-/// An array that programs only read.
-const fn order<T>(name: &'static str, entries: u32) -> Shape {
+/// Every map of the object.
+pub const MAPS: [Shape; 6] = [
+    Shape {
+        flags: MMAPABLE,
+        ..array::<Tracks>("TRACKS", 1)
+    },
     Shape {
         flags: READ_ONLY_TO_PROGRAMS,
-        ..array::<T>(name, entries)
-    }
-}
-
-const fn per_cpu<T>(name: &'static str, entries: u32) -> Shape {
-    Shape {
-        kind: MapType::PerCpuArray,
-        ..array::<T>(name, entries)
-    }
-}
-
-/// Every map of the object.
-pub const MAPS: [Shape; 15] = [
-    order::<Settings>("SETTINGS", 1),
-    order::<Turnout>("TURNOUT", 1),
-    order::<Vip>("VIPS", VIP_SLOTS),
-    order::<u64>("TABLE", 2 * TABLE_ELEMENTS),
-    order::<Node>("NODES", MAX_NODES),
-    array::<NodeStatus>("STATUS", MAX_NODES),
-    array::<StatusPlane>("PLANE", 1),
-    order::<BeaconKey>("KEYS", MAX_KEYS),
+        ..array::<BeaconKey>("KEYS", MAX_KEYS)
+    },
     Shape {
         name: "PINS",
         kind: MapType::Hash,
@@ -86,12 +67,9 @@ pub const MAPS: [Shape; 15] = [
         flags: 0,
     },
     Shape {
-        flags: MMAPABLE,
-        ..array::<u64>("PIN_HINTS", PIN_HINTS)
+        kind: MapType::PerCpuArray,
+        ..array::<Counts>("COUNTS", 1)
     },
-    array::<u64>("MEMORY", 2 * MEMORY_WORDS),
-    per_cpu::<Counts>("COUNTS", 1),
-    per_cpu::<u64>("VIP_COUNTS", MAX_VIPS),
     Shape {
         name: "EVENTS",
         kind: MapType::RingBuf,

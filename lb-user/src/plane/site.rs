@@ -1,7 +1,7 @@
 //! Where a data plane lives on when its controller does not: a directory of pins.
 //!
 //! ```text
-//! <bpffs>/v1/SETTINGS …     one pin a map; v1 is the layout's version
+//! <bpffs>/v1/TRACKS …       one pin a map; v1 is the layout's version
 //! <bpffs>/v1/program        the steering program
 //! <bpffs>/v1/clock          the program that tells the time
 //! <bpffs>/v1/link-<name>    one a network interface: as long as it is there, frames are steered

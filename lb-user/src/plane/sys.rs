@@ -19,7 +19,6 @@ enum Command {
     ObjectGet = 7,
     ObjectInfo = 15,
     LookupBatch = 24,
-    UpdateBatch = 26,
     LinkCreate = 28,
     LinkUpdate = 29,
     LinkDetach = 34,
@@ -264,26 +263,4 @@ pub(super) fn lookup_batch<K: Shared, V: Shared>(
         count: (attributes.count as usize).min(size),
         next: more.then_some(next),
     })
-}
-
-/// Writes entries from the slices, whose elements must be as large as the map's keys and values.
-#[expect(unsafe_code, reason = "BPF_MAP_UPDATE_BATCH")]
-pub(super) fn update_batch<K: Shared, V: Shared>(
-    map: BorrowedFd<'_>,
-    keys: &[K],
-    values: &[V],
-) -> io::Result<()> {
-    let mut attributes = Batch {
-        in_batch: 0,
-        out_batch: 0,
-        keys: keys.as_ptr().expose_provenance() as u64,
-        values: values.as_ptr().expose_provenance() as u64,
-        count: keys.len().min(values.len()) as u32,
-        map: map.as_raw_fd() as u32,
-        elem_flags: 0,
-        flags: 0,
-    };
-    // SAFETY: the layout of BPF_MAP_UPDATE_BATCH. The kernel reads `count` keys and values of the
-    // map's sizes, which were compared with the types when the map was opened.
-    unsafe { bpf(Command::UpdateBatch, &mut attributes) }.map(drop)
 }

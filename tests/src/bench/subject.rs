@@ -66,7 +66,7 @@ impl Bench {
         world.set(&fixture::World::default(), "none")?;
         let maps = world.plane.maps();
         let shares: Vec<_> = (1..=4).map(|node| Share { node, weight: 1 }).collect();
-        maps.set_table(0, &table::fill(&shares))?;
+        maps.set_table(0, &table::fill(&shares));
         let mut settings = maps.settings()?;
         settings.sample = 0;
         maps.set_settings(settings)?;

@@ -32,8 +32,8 @@ impl KernelObjects {
     /// # Errors
     /// The daemon has ended, or nothing is pinned.
     pub fn of(host: &Namespace, pins: &Path, controller: &Process) -> Result<Self> {
-        let settings = pins.join("SETTINGS");
-        let map = bpftool(host, &format!("map show pinned {}", settings.display()))?;
+        let tracks = pins.join("TRACKS");
+        let map = bpftool(host, &format!("map show pinned {}", tracks.display()))?;
         let map = map["id"]
             .as_u64()
             .context("bpftool does not say the map's id")?;

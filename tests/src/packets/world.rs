@@ -105,10 +105,10 @@ impl World {
     pub fn set(&self, world: &fixture::World, call_id: &str) -> Result<()> {
         let maps = self.plane.maps();
         let key = siphash13(call_secret(), call_id.as_bytes());
-        maps.set_table(0, &table(&world.table, key))?;
+        maps.set_table(0, &table(&world.table, key));
         let draining = match &world.old_table {
             Some(old) => {
-                maps.set_table(1, &table(old, key))?;
+                maps.set_table(1, &table(old, key));
                 Turnout::DRAINING
             }
             None => 0,

@@ -1,12 +1,14 @@
-//! `PINS`, with `PIN_HINTS` kept exact.
+//! `PINS`, with their hints kept exact.
 
 use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
 
 use aya::maps::MapError;
 use aya::sys::SyscallError;
 use lb_common::maps::Pin;
 
-use super::{AccessError, Batch, Cursor, Maps, batch, lock};
+use super::{AccessError, Batch, Cursor, Maps, lock};
+use crate::plane::batch;
 use crate::plane::raw::Raw;
 
 /// How the insertion of a pin went.
@@ -36,12 +38,12 @@ impl Maps {
     /// Makes a pin, unless the call has one.
     pub fn insert_pin(&self, key: u64, pin: Pin) -> Result<Insertion, AccessError> {
         const NO_EXIST: u64 = 1;
-        self.pin_hints.add(key);
+        self.tracks.pin_hint(key).fetch_add(1, Ordering::SeqCst);
         let error = match lock(&self.pins).insert(key, Raw(pin), NO_EXIST) {
             Ok(()) => return Ok(Insertion::Made),
             Err(error) => error,
         };
-        self.pin_hints.subtract(key);
+        self.tracks.pin_hint(key).fetch_sub(1, Ordering::SeqCst);
         match os_error(&error) {
             Some(libc::EEXIST) => Ok(Insertion::Exists),
             Some(libc::E2BIG | libc::ENOMEM) => Ok(Insertion::Full),
@@ -69,7 +71,7 @@ impl Maps {
     pub fn remove_pin(&self, key: u64) -> Result<bool, AccessError> {
         match lock(&self.pins).remove(&key) {
             Ok(()) => {
-                self.pin_hints.subtract(key);
+                self.tracks.pin_hint(key).fetch_sub(1, Ordering::SeqCst);
                 Ok(true)
             }
             Err(error) if os_error(&error) == Some(libc::ENOENT) => Ok(false),
@@ -118,12 +120,12 @@ impl Maps {
 
     /// How many pins there are, by the hints: exact but for insertions under way.
     pub fn pin_count(&self) -> u64 {
-        self.pin_hints.total()
+        self.tracks.pin_hints()
     }
 
     /// How many pins share this key's hint.
     pub fn pin_hint(&self, key: u64) -> u64 {
-        self.pin_hints.get(key)
+        self.tracks.pin_hint(key).load(Ordering::SeqCst)
     }
 
     /// How many pins the map holds at most.

@@ -1,25 +1,22 @@
-//! `VIPS`: a small open-addressed table, kept such that the program's search finds what is there.
+//! The VIPs: a small open-addressed table, kept such that the program's search finds what is there.
 
-use aya::maps::MapError;
 use lb_common::Address;
 use lb_common::maps::{VIP_PROBES, VIP_SLOTS, Vip, VipUse, vip_slot};
 
-use super::{AccessError, Maps};
+use super::{AccessError, Maps, beyond};
+use crate::plane::tracks;
 
 impl Maps {
     /// Enters a service or status address.
     ///
     /// # Errors
-    /// [`AccessError`] of `VIPS` with [`MapError::OutOfBounds`] when the table has no place left
+    /// [`AccessError`] of an index out of bounds when the table has no place left
     /// near its slot, which the limit on service addresses makes all but impossible.
     pub fn insert_vip(&self, vip: Vip) -> Result<(), AccessError> {
         let (found, free) = self.find_vip(vip.address, vip.port_be)?;
         match found.or(free) {
-            Some(slot) => self.vips.set(slot, vip),
-            None => Err(self.vips.error(MapError::OutOfBounds {
-                index: vip_slot(vip.address, vip.port_be),
-                max_entries: VIP_SLOTS,
-            })),
+            Some(slot) => self.set(&tracks::VIPS, slot, vip),
+            None => Err(beyond(vip_slot(vip.address, vip.port_be), VIP_SLOTS)),
         }
     }
 
@@ -32,13 +29,15 @@ impl Maps {
             purpose: VipUse::Removed as u8,
             ..Vip::default()
         };
-        self.vips.set(slot, removed)?;
+        self.set(&tracks::VIPS, slot, removed)?;
         Ok(true)
     }
 
     /// All service and status addresses.
     pub fn vips(&self) -> Result<Vec<Vip>, AccessError> {
-        let all: Result<Vec<Vip>, _> = (0..VIP_SLOTS).map(|slot| self.vips.get(slot)).collect();
+        let all: Result<Vec<Vip>, _> = (0..VIP_SLOTS)
+            .map(|slot| self.get(&tracks::VIPS, slot))
+            .collect();
         Ok(all?.into_iter().filter(is_in_use).collect())
     }
 
@@ -52,7 +51,7 @@ impl Maps {
         let mut free = None;
         for probe in 0..VIP_PROBES {
             let slot = (start + probe) % VIP_SLOTS;
-            let vip = self.vips.get(slot)?;
+            let vip = self.get(&tracks::VIPS, slot)?;
             if vip.purpose == VipUse::Empty as u8 {
                 return Ok((None, free.or(Some(slot))));
             } else if vip.purpose == VipUse::Removed as u8 {

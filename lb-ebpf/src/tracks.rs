@@ -1,0 +1,119 @@
+//! What plain packets ask for, seen by the program: one look-up, and from there on no more than additions.
+
+use lb_common::maps::{
+    MAX_NODES, NO_NODE, Node, NodeStatus, PIN_HINTS, Settings, StatusPlane, TABLE_ROW,
+    Tracks as Layout, Turnout, VIP_SLOTS, Vip, pin_hint_of,
+};
+use lb_common::memory::MEMORY_WORDS;
+
+use crate::maps::TRACKS;
+
+/// The one value of `TRACKS`. It lives as long as the program; its fields change at any moment.
+#[derive(Clone, Copy)]
+pub(crate) struct Tracks(*mut Layout);
+
+impl Tracks {
+    /// Looks it up. It is always there; only the verifier does not know.
+    #[inline(always)]
+    pub(crate) fn open() -> Option<Self> {
+        TRACKS.get_ptr_mut(0).map(Self)
+    }
+
+    #[inline(always)]
+    pub(crate) fn settings(self) -> &'static Settings {
+        // SAFETY: see the type: a field of a value that lives as long as the program.
+        unsafe { &(*self.0).settings }
+    }
+
+    #[inline(always)]
+    pub(crate) fn turnout(self) -> &'static Turnout {
+        // SAFETY: as above.
+        unsafe { &(*self.0).turnout }
+    }
+
+    #[inline(always)]
+    pub(crate) fn plane(self) -> &'static mut StatusPlane {
+        // SAFETY: as above. Other CPUs may write the same: see those who do.
+        unsafe { &mut (*self.0).plane }
+    }
+
+    #[inline(always)]
+    pub(crate) fn vip(self, slot: u32) -> &'static Vip {
+        // SAFETY: as above; the index is within the array.
+        unsafe {
+            &*(&raw const (*self.0).vips)
+                .cast::<Vip>()
+                .add(within::<VIP_SLOTS>(slot))
+        }
+    }
+
+    /// `None` beyond the highest id.
+    #[inline(always)]
+    pub(crate) fn node(self, id: u32) -> Option<&'static Node> {
+        if id >= MAX_NODES {
+            return None;
+        }
+        // SAFETY: as above; the index is within the array.
+        Some(unsafe {
+            &*(&raw const (*self.0).nodes)
+                .cast::<Node>()
+                .add(within::<MAX_NODES>(id))
+        })
+    }
+
+    /// `None` beyond the highest id.
+    #[inline(always)]
+    pub(crate) fn status(self, id: u32) -> Option<&'static mut NodeStatus> {
+        if id >= MAX_NODES {
+            return None;
+        }
+        // SAFETY: as above; the index is within the array.
+        Some(unsafe {
+            &mut *(&raw mut (*self.0).status)
+                .cast::<NodeStatus>()
+                .add(within::<MAX_NODES>(id))
+        })
+    }
+
+    /// The node that a generation of the table gives for a slot.
+    #[inline(always)]
+    pub(crate) fn home(self, generation: u32, slot: u32) -> u16 {
+        let place = (generation & 1) * TABLE_ROW as u32 + slot;
+        if place >= 2 * TABLE_ROW as u32 {
+            return NO_NODE;
+        }
+        // SAFETY: as above; the index is within the table.
+        unsafe {
+            (&raw const (*self.0).table)
+                .cast::<u16>()
+                .add(place as usize)
+                .read_volatile()
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn pin_hint(self, key: u64) -> *mut u64 {
+        let place = within::<PIN_HINTS>(pin_hint_of(key));
+        // SAFETY: as above; the index is within the array.
+        unsafe { (&raw mut (*self.0).pin_hints).cast::<u64>().add(place) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn memory(self, word: u32) -> *mut u64 {
+        let place = within::<{ 2 * MEMORY_WORDS }>(word);
+        // SAFETY: as above; the index is within the array.
+        unsafe { (&raw mut (*self.0).memory).cast::<u64>().add(place) }
+    }
+}
+
+/// The index, below a power of two, in a way that the compiler does not take apart before the verifier sees it.
+#[inline(always)]
+fn within<const END: u32>(index: u32) -> usize {
+    const { assert!(END.is_power_of_two()) };
+    let mut index = index as usize;
+    // SAFETY: an operation on a register.
+    unsafe {
+        core::arch::asm!("{0} &= {1}", inout(reg) index, const END - 1, options(pure, nomem, nostack));
+    }
+    index
+}
