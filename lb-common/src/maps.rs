@@ -58,6 +58,9 @@ pub struct Tracks {
     pub turnout: Turnout,
     /// The program's.
     pub plane: StatusPlane,
+    /// How many pins there are: all the hints together. While it is 0, none of them is asked for. Counted
+    /// as they are.
+    pub pins: u64,
     /// By slot. The controller's.
     pub vips: [Vip; VIP_SLOTS as usize],
     /// By node id. The controller's.
@@ -83,7 +86,7 @@ const _: () = assert!(
             + size_of::<StatusPlane>()
             + size_of::<Vip>() * VIP_SLOTS as usize
             + (size_of::<Node>() + size_of::<NodeStatus>()) * MAX_NODES as usize
-            + size_of::<u64>() * (PIN_HINTS + 2 * MEMORY_WORDS + MAX_VIPS) as usize
+            + size_of::<u64>() * (1 + PIN_HINTS + 2 * MEMORY_WORDS + MAX_VIPS) as usize
             + size_of::<u16>() * TABLE_ROW * 2,
     "padding in Tracks",
 );

@@ -25,6 +25,14 @@ impl SipKey {
     }
 }
 
+/// What the key's words are mixed with: "somepseudorandomlygeneratedbytes".
+pub const START: [u64; 4] = [
+    0x736f_6d65_7073_6575,
+    0x646f_7261_6e64_6f6d,
+    0x6c79_6765_6e65_7261,
+    0x7465_6462_7974_6573,
+];
+
 /// The state of a SipHash with `C` compression rounds a word.
 #[derive(Clone, Copy)]
 pub struct SipHash<const C: usize> {
@@ -43,10 +51,10 @@ impl<const C: usize> SipHash<C> {
     #[inline(always)]
     const fn start(key: SipKey, wide: u64) -> Self {
         Self {
-            v0: key.k0 ^ 0x736f_6d65_7073_6575,
-            v1: key.k1 ^ 0x646f_7261_6e64_6f6d ^ wide,
-            v2: key.k0 ^ 0x6c79_6765_6e65_7261,
-            v3: key.k1 ^ 0x7465_6462_7974_6573,
+            v0: key.k0 ^ START[0],
+            v1: key.k1 ^ START[1] ^ wide,
+            v2: key.k0 ^ START[2],
+            v3: key.k1 ^ START[3],
         }
     }
 
@@ -81,12 +89,6 @@ impl SipHash13 {
     #[inline(always)]
     pub const fn new(key: SipKey) -> Self {
         Self::start(key, 0)
-    }
-
-    /// The words of its state, for who goes on by himself.
-    #[inline(always)]
-    pub const fn state(self) -> [u64; 4] {
-        [self.v0, self.v1, self.v2, self.v3]
     }
 
     /// The hash, given the last 0–7 bytes (little-endian, zero above them) and the whole length.

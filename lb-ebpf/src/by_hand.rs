@@ -15,7 +15,7 @@ use core::arch::asm;
 
 use lb_common::sip::word::{CONTROLS, GATHER, HIGH, ONES};
 use lb_common::sip::{CALL_ID_CASE, CALL_ID_NAME, ENDS};
-use lb_common::siphash::SipHash13;
+use lb_common::siphash::{START, SipKey};
 
 /// Bytes that [`line_starts`] wants to be there, from eight bytes before the first one it looks at: it looks
 /// back.
@@ -197,6 +197,43 @@ macro_rules! round {
     };
 }
 
+/// The last round, and the four words of the state in one, `v0`: two of them meet themselves there and vanish.
+macro_rules! last_round {
+    () => {
+        concat!(
+            "{v0} += {v1}\n",
+            "{t} = {v1}\n",
+            "{t} >>= 51\n",
+            "{v1} <<= 13\n",
+            "{v1} |= {t}\n",
+            "{v1} ^= {v0}\n",
+            "{v2} += {v3}\n",
+            "{t} = {v3}\n",
+            "{t} >>= 48\n",
+            "{v3} <<= 16\n",
+            "{v3} |= {t}\n",
+            "{v3} ^= {v2}\n",
+            "{v2} += {v1}\n",
+            "{v0} = {v2}\n",
+            "{t} = {v3}\n",
+            "{t} >>= 43\n",
+            "{v3} <<= 21\n",
+            "{v3} |= {t}\n",
+            "{v0} ^= {v3}\n",
+            "{t} = {v1}\n",
+            "{t} >>= 47\n",
+            "{v1} <<= 17\n",
+            "{v1} |= {t}\n",
+            "{v0} ^= {v1}\n",
+            "{t} = {v2}\n",
+            "{t} >>= 32\n",
+            "{v2} <<= 32\n",
+            "{v2} |= {t}\n",
+            "{v0} ^= {v2}\n",
+        )
+    };
+}
+
 /// Takes a word into the hash, unless a byte in it may end the Call-ID.
 macro_rules! take_in {
     ($place:literal, $hit:literal) => {
@@ -219,12 +256,22 @@ macro_rules! take_in {
 /// The hash and length of a Call-ID that starts at `at`, where [`WHOLE`] bytes are, if it ends in them, with
 /// a line end, and the next line is not its continuation. Length 0 otherwise.
 #[inline(always)]
-pub(crate) fn plain_call_id(at: usize, end: usize, hash: SipHash13) -> (u64, u64) {
-    let [v0, v1, v2, v3] = hash.state();
+pub(crate) fn plain_call_id(at: usize, end: usize, secret: &SipKey) -> (u64, u64) {
     let (key, len);
-    // SAFETY: every read is of the bytes that are known to be there, or follows a comparison with the end.
+    // SAFETY: every read is of the secret, of the bytes that are known to be there, or follows a comparison
+    // with the end.
     unsafe {
         asm!(
+            "{v2} = *(u64 *)({t} + 0)",
+            "{v3} = *(u64 *)({t} + 8)",
+            "{v0} = {start0} ll",
+            "{v1} = {start1} ll",
+            "{v0} ^= {v2}",
+            "{v1} ^= {v3}",
+            "{t} = {start2} ll",
+            "{v2} ^= {t}",
+            "{t} = {start3} ll",
+            "{v3} ^= {t}",
             take_in!("0", "10"),
             take_in!("8", "11"),
             take_in!("16", "12"),
@@ -290,10 +337,7 @@ pub(crate) fn plain_call_id(at: usize, end: usize, hash: SipHash13) -> (u64, u64
             "{v2} ^= 0xff",
             round!(),
             round!(),
-            round!(),
-            "{v0} ^= {v1}",
-            "{v2} ^= {v3}",
-            "{v0} ^= {v2}",
+            last_round!(),
             "goto 99f",
             "98: {limits} = 0",
             "99:",
@@ -301,13 +345,17 @@ pub(crate) fn plain_call_id(at: usize, end: usize, hash: SipHash13) -> (u64, u64
             end = in(reg) end,
             limits = inout(reg) ONES * ENDS as u64 => len,
             high = inout(reg) HIGH => _,
-            t = out(reg) _,
+            t = inout(reg) secret => _,
             word = out(reg) _,
-            v0 = inout(reg) v0 => key,
-            v1 = inout(reg) v1 => _,
-            v2 = inout(reg) v2 => _,
-            v3 = inout(reg) v3 => _,
+            v0 = out(reg) key,
+            v1 = out(reg) _,
+            v2 = out(reg) _,
+            v3 = out(reg) _,
             gather = const GATHER,
+            start0 = const START[0],
+            start1 = const START[1],
+            start2 = const START[2],
+            start3 = const START[3],
             options(readonly, nostack),
         );
     }

@@ -5,7 +5,7 @@ use core::num::NonZeroU32;
 
 use aya_ebpf::bindings::xdp_md;
 use lb_common::sip::{CALL_ID_CASE, CALL_ID_NAME, CallKey};
-use lb_common::siphash::{SipHash13, SipKey};
+use lb_common::siphash::SipKey;
 use lb_common::{BLOCK, Window, tail_of};
 
 use crate::by_hand;
@@ -102,9 +102,9 @@ impl Frame {
 
     /// The key of the plain Call-ID at `at`.
     #[inline(always)]
-    pub(crate) fn plain_call_id(self, at: u32, secret: SipKey) -> Option<CallKey> {
+    pub(crate) fn plain_call_id(self, at: u32, secret: &SipKey) -> Option<CallKey> {
         let address = self.address::<{ by_hand::WHOLE }>(at)?;
-        let (hash, len) = by_hand::plain_call_id(address, self.end, SipHash13::new(secret));
+        let (hash, len) = by_hand::plain_call_id(address, self.end, secret);
         let len = NonZeroU32::new(len as u32)?;
         Some(CallKey { hash, len, at })
     }

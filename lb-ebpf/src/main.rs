@@ -173,7 +173,7 @@ fn steer_sip(
     sight: &mut Sight,
 ) -> Result<Sending, Reason> {
     let call_id_at = peek::locate(ctx, datagram.payload)?;
-    let call = peek::call_key(ctx, frame, call_id_at, tracks.settings().call_secret)?;
+    let call = peek::call_key(ctx, frame, call_id_at, &tracks.settings().call_secret)?;
     sight.call = Some(call);
     let first = frame.word(datagram.payload).unwrap_or(0);
     if let Some((decision, node)) = plain_home(tracks, call.hash, first) {

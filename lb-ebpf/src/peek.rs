@@ -56,7 +56,7 @@ pub(crate) fn call_key(
     ctx: *mut xdp_md,
     frame: Frame,
     at: u32,
-    secret: SipKey,
+    secret: &SipKey,
 ) -> Result<CallKey, Reason> {
     if let Some(call) = frame.plain_call_id(at, secret) {
         return Ok(call);

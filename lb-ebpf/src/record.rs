@@ -14,8 +14,8 @@ use crate::tracks::Tracks;
 /// Whether a pin has this key's hint.
 #[inline(always)]
 pub(crate) fn may_be_pinned(tracks: Tracks, key: u64) -> bool {
-    // SAFETY: a word of an array map, which lives as long as the program.
-    unsafe { *tracks.pin_hint(key) != 0 }
+    // SAFETY: words of an array map, which lives as long as the program.
+    unsafe { *tracks.pins() != 0 && *tracks.pin_hint(key) != 0 }
 }
 
 /// The node that the call is pinned to, or [`NO_NODE`]. Passing messages keep the pin alive and tell its state.
@@ -57,9 +57,11 @@ pub(crate) fn pin(tracks: Tracks, key: u64, node: u16, now: u64, in_place: bool)
         }
     } else {
         // Counted before it is there: a pin without its hint would not be found.
+        add_atomically(tracks.pins(), 1);
         add_atomically(hint, 1);
         if PINS.insert(key, pin, BPF_NOEXIST.into()).is_err() {
             add_atomically(hint, -1);
+            add_atomically(tracks.pins(), -1);
             return false;
         }
     }

@@ -92,6 +92,12 @@ impl Tracks {
     }
 
     #[inline(always)]
+    pub(crate) fn pins(self) -> *mut u64 {
+        // SAFETY: as above.
+        unsafe { &raw mut (*self.0).pins }
+    }
+
+    #[inline(always)]
     pub(crate) fn pin_hint(self, key: u64) -> *mut u64 {
         let place = within::<PIN_HINTS>(pin_hint_of(key));
         // SAFETY: as above; the index is within the array.

@@ -56,6 +56,7 @@ pub(super) const NODES: Place<Node> = Place::new(offset_of!(Layout, nodes), MAX_
 pub(super) const STATUS: Place<NodeStatus> = Place::new(offset_of!(Layout, status), MAX_NODES);
 pub(super) const MEMORY: Place<u64> = Place::new(offset_of!(Layout, memory), 2 * MEMORY_WORDS);
 pub(super) const VIPS_BEFORE: Place<u64> = Place::new(offset_of!(Layout, vips_before), MAX_VIPS);
+const PINS: Place<u64> = Place::new(offset_of!(Layout, pins), 1);
 const HINTS: Place<u64> = Place::new(offset_of!(Layout, pin_hints), PIN_HINTS);
 const TABLE: Place<u64> = Place::new(offset_of!(Layout, table), (2 * TABLE_ROW / IDS) as u32);
 
@@ -176,21 +177,35 @@ impl Tracks {
         }
     }
 
-    /// The count of pins that have this key's hint.
-    pub(super) fn pin_hint(&self, key: u64) -> &AtomicU64 {
-        self.hint_at(pin_hint_of(key))
+    /// One pin more, or one that is about to be: counted before it is there.
+    pub(super) fn add_pin(&self, key: u64) {
+        self.counter(&PINS, 0).fetch_add(1, Ordering::SeqCst);
+        let hint = self.counter(&HINTS, pin_hint_of(key));
+        hint.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// All counts together: the number of pins.
-    pub(super) fn pin_hints(&self) -> u64 {
-        (0..PIN_HINTS)
-            .map(|place| self.hint_at(place).load(Ordering::SeqCst))
-            .sum()
+    /// One pin less: after it was deleted, or when its insertion failed.
+    pub(super) fn subtract_pin(&self, key: u64) {
+        let hint = self.counter(&HINTS, pin_hint_of(key));
+        hint.fetch_sub(1, Ordering::SeqCst);
+        self.counter(&PINS, 0).fetch_sub(1, Ordering::SeqCst);
     }
 
-    fn hint_at(&self, place: u32) -> &AtomicU64 {
-        let first = HINTS.offset / WORD + (place % PIN_HINTS) as usize;
-        // SAFETY: as in `words`; the index is within the hints.
+    /// How many pins have this key's hint.
+    pub(super) fn pin_hint(&self, key: u64) -> u64 {
+        self.counter(&HINTS, pin_hint_of(key))
+            .load(Ordering::SeqCst)
+    }
+
+    /// How many pins there are.
+    pub(super) fn pins(&self) -> u64 {
+        self.counter(&PINS, 0).load(Ordering::SeqCst)
+    }
+
+    /// A counter that both sides change.
+    fn counter(&self, place: &Place<u64>, index: u32) -> &AtomicU64 {
+        let first = place.offset / WORD + (index % place.len) as usize;
+        // SAFETY: as in `words`; the index is within the place.
         #[expect(unsafe_code, reason = "the mapping's length is known")]
         unsafe {
             self.words.add(first).as_ref()

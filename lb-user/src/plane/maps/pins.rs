@@ -1,7 +1,6 @@
 //! `PINS`, with their hints kept exact.
 
 use std::os::fd::AsFd;
-use std::sync::atomic::Ordering;
 
 use aya::maps::MapError;
 use aya::sys::SyscallError;
@@ -38,12 +37,12 @@ impl Maps {
     /// Makes a pin, unless the call has one.
     pub fn insert_pin(&self, key: u64, pin: Pin) -> Result<Insertion, AccessError> {
         const NO_EXIST: u64 = 1;
-        self.tracks.pin_hint(key).fetch_add(1, Ordering::SeqCst);
+        self.tracks.add_pin(key);
         let error = match lock(&self.pins).insert(key, Raw(pin), NO_EXIST) {
             Ok(()) => return Ok(Insertion::Made),
             Err(error) => error,
         };
-        self.tracks.pin_hint(key).fetch_sub(1, Ordering::SeqCst);
+        self.tracks.subtract_pin(key);
         match os_error(&error) {
             Some(libc::EEXIST) => Ok(Insertion::Exists),
             Some(libc::E2BIG | libc::ENOMEM) => Ok(Insertion::Full),
@@ -71,7 +70,7 @@ impl Maps {
     pub fn remove_pin(&self, key: u64) -> Result<bool, AccessError> {
         match lock(&self.pins).remove(&key) {
             Ok(()) => {
-                self.tracks.pin_hint(key).fetch_sub(1, Ordering::SeqCst);
+                self.tracks.subtract_pin(key);
                 Ok(true)
             }
             Err(error) if os_error(&error) == Some(libc::ENOENT) => Ok(false),
@@ -118,14 +117,14 @@ impl Maps {
         })
     }
 
-    /// How many pins there are, by the hints: exact but for insertions under way.
+    /// How many pins there are: exact but for insertions under way.
     pub fn pin_count(&self) -> u64 {
-        self.tracks.pin_hints()
+        self.tracks.pins()
     }
 
     /// How many pins share this key's hint.
     pub fn pin_hint(&self, key: u64) -> u64 {
-        self.tracks.pin_hint(key).load(Ordering::SeqCst)
+        self.tracks.pin_hint(key)
     }
 
     /// How many pins the map holds at most.
