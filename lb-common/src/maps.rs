@@ -48,8 +48,9 @@ pub const TABLE_ROW: usize = TABLE_SLOTS.next_multiple_of(4) as usize;
 
 /// All that plain packets ask for, in one value: one look-up instead of nine.
 ///
-/// Both sides have it in their memory, and read and write it by words: a field that the controller owns the
-/// program only reads, and the other way about.
+/// Both sides have it in their memory: the controller reads and writes it by words, in ascending order, the
+/// program by fields. One that the controller owns the program only reads, and the other way about. What says
+/// that others count (a VIP's purpose, a node's flags) is in the last word.
 #[repr(C)]
 pub struct Tracks {
     /// The controller's.
@@ -89,6 +90,12 @@ const _: () = assert!(
             + size_of::<u64>() * (1 + PIN_HINTS + 2 * MEMORY_WORDS + MAX_VIPS) as usize
             + size_of::<u16>() * TABLE_ROW * 2,
     "padding in Tracks",
+);
+
+const _: () = assert!(
+    core::mem::offset_of!(Node, flags) >= size_of::<Node>() - 8
+        && core::mem::offset_of!(Vip, purpose) >= size_of::<Vip>() - 8,
+    "what makes the others count is not in the last word",
 );
 
 shared! {
@@ -205,18 +212,19 @@ shared! {
         pub destination_mac: [u8; 6],
         /// The link address of the port that leads there.
         pub source_mac: [u8; 6],
-        /// [`Node::CONFIGURED`] and the other bits.
-        pub flags: u32,
         /// The port that leads there.
         pub ifindex: u32,
-        /// Its place in `PORTS`.
-        pub port: u32,
         /// When the controller confirmed the node `Down`, in jiffies: it is so until beacons come
         /// that started later. 0: never.
         pub down_at: u64,
         /// `Stale` at best before this time, in jiffies: the hold-down of a node that flaps. It keeps its
         /// calls meanwhile, and gets no new ones.
         pub blocked_until: u64,
+        /// The port's place in `PORTS`.
+        pub port: u32,
+        /// [`Node::CONFIGURED`] and the other bits. In the last word: what makes the others count is written
+        /// last.
+        pub flags: u32,
     }
 }
 

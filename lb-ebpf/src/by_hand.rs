@@ -4,9 +4,8 @@
 //! They answer as the readers in [`lb_common::sip`] do, or not at all: whatever is not plain is left to
 //! those. Differential tests hold both together, over a million mutated frames.
 //!
-//! By hand, because the compiler gives the loops a third more instructions: it has no way to the one that
-//! tests bits ("jump if set"), and moves a hash's state through the stack when registers are short. Together
-//! the program takes a tenth fewer instructions, and on a core that is shared a tenth less time.
+//! By hand, because the compiler has no way to the instruction that tests bits ("jump if set"), and moves a
+//! hash's state through the stack when registers are short: see ARCHITECTURE.md for what that costs.
 //!
 //! Labels are numbers, because a name may stand only once in an object: `1i0` is where word *i* of eight is
 //! looked at.
@@ -105,7 +104,7 @@ macro_rules! settle {
 }
 
 /// Goes over the ends of plain lines, from [`LOOK`] bytes at `at` on, whose first eight are only looked back
-/// at. Stops at the line end before a name that starts like `Call-ID`, or where something is not plain, which
+/// at. Stops at the line end before a name that starts like `Call-ID` (`Call-Info`, too), or where something is not plain, which
 /// may be the line feed of a line end.
 #[inline(always)]
 pub(crate) fn line_starts(at: usize, end: usize) -> usize {
@@ -197,7 +196,8 @@ macro_rules! round {
     };
 }
 
-/// The last round, and the four words of the state in one, `v0`: two of them meet themselves there and vanish.
+/// The last round, and the four words of the state in one, `v0`: in it the round's `v0` meets itself, in `v3`, and
+/// vanishes, and `v1` brings `v2` along as it was before its rotation.
 macro_rules! last_round {
     () => {
         concat!(

@@ -1,4 +1,5 @@
-//! The kernel's window on a frame: the only place where packet memory is read or written.
+//! The kernel's window on a frame: the only place where packet memory is read or written, but for the loops
+//! of [`by_hand`], which are given addresses that were proven here.
 
 use core::arch::asm;
 use core::num::NonZeroU32;

@@ -299,6 +299,46 @@ fn plain_lines_are_read_as_far_as_is_said() -> Result<()> {
 }
 
 #[test]
+fn call_ids_of_every_length_and_end_are_read_alike() -> Result<()> {
+    let (world, opinion) = world()?;
+    let mut tally = Tally::default();
+    let ends: [&[u8]; 16] = [
+        b"\r\nA",
+        b"\r\n\r\n",
+        b"\r\n ",
+        b"\r\n\t",
+        b" \r\nA",
+        b"\t\r\nA",
+        b"\n",
+        b"\r",
+        b"\rA",
+        b"\0",
+        b"\x7f\r\nA",
+        b"\x80\r\nA",
+        b"\xa0\r\nA",
+        b"\xa1\r\nA",
+        b"\xff\r\nA",
+        b"",
+    ];
+    for len in 0..=80 {
+        for end in ends {
+            for behind in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 70] {
+                let mut message = b"BYE sip:a@b SIP/2.0\r\nCall-ID: ".to_vec();
+                message.extend((0..len).map(|place| b'a' + place % 26));
+                message.extend(end);
+                message.resize(message.len() + behind, b'y');
+                let frame = build::datagram(VIP_V4.parse()?, &message);
+                check(&world, &opinion, &frame, &mut tally)
+                    .with_context(|| format!("length {len}, {behind} bytes behind {end:?}"))?;
+            }
+        }
+    }
+    println!("{:?}", tally.0);
+    ensure!(tally.0.len() >= 7, "few reasons: {:?}", tally.0);
+    Ok(())
+}
+
+#[test]
 fn a_million_mutated_frames_are_read_alike() -> Result<()> {
     let (world, opinion) = world()?;
     let tally = mutated(&world, &opinion, FRAMES, seed()?)?;

@@ -12,7 +12,7 @@ pub struct Budget {
 
 impl Budget {
     /// What the kernel program affords: 1,000 bytes with 30 lines in them. Of the lines before the Call-ID, its
-    /// quicker way takes those that are plain within the first 1,472 bytes, before that.
+    /// quicker way takes those that are plain within the first 1,472 bytes, before that, up to a `Call-Info`.
     ///
     /// In public captures the Call-ID starts within 512 bytes (142 messages, p99 387).
     pub const KERNEL: Self = Self { steps: 160 };

@@ -180,7 +180,20 @@ impl Maps {
     }
 
     /// Says something of a node.
+    ///
+    /// Packets are steered by it meanwhile: so what is no longer true is taken back before anything else is
+    /// written, and while the way there changes the node cannot be reached.
     pub fn set_node(&self, id: u16, node: Node) -> Result<(), AccessError> {
+        let before = self.node(id)?;
+        let way = |node: &Node| {
+            let macs = (node.destination_mac, node.source_mac);
+            (macs, node.ifindex, node.port)
+        };
+        let mut flags = before.flags & node.flags;
+        if way(&before) != way(&node) {
+            flags &= !Node::REACHABLE;
+        }
+        self.set(&tracks::NODES, id.into(), Node { flags, ..before })?;
         self.set(&tracks::NODES, id.into(), node)
     }
 

@@ -1,11 +1,13 @@
 //! `TRACKS`, shared with the kernel: all that plain packets ask for, in this process's memory.
 //!
-//! Both sides read and write it while the other does, so every access is atomic by words, and what is
-//! written later is seen later. A value of several words may be seen half changed, as through a system call.
+//! The program reads and writes it meanwhile, so every access here is atomic by words, and what is written later
+//! is seen later. A value of several words may be seen half changed, for ever if the controller is killed there,
+//! until the next one writes it: so the word that makes the others count is the last (see [`Layout`]).
 //!
-//! The hints of pins are exact because both sides only ever add and subtract: a system call could only
-//! read and then write, and lose what the kernel added in between. A controller that is killed between
-//! counting and inserting leaves a count one too high, which costs a search that finds nothing, and no more.
+//! The hints of pins and their sum are exact because both sides only ever add and subtract: a system call could
+//! only read and then write, and lose what the kernel added in between. A controller that is killed between
+//! counting and inserting, or between deleting and counting, leaves them one too high while the maps live: then
+//! hints are asked for where there are no pins, and calls searched for that have none. No pin is ever hidden.
 
 use std::io;
 use std::mem::{MaybeUninit, offset_of};
@@ -128,7 +130,7 @@ impl Tracks {
         }
         let first = (place.offset + index as usize * size_of::<T>()) / WORD;
         // SAFETY: places lie in the layout, whose length was mapped; the mapping lives as long as `self`, and
-        // everybody accesses its words atomically.
+        // is accessed atomically here.
         #[expect(unsafe_code, reason = "the mapping's length is known")]
         Some(unsafe {
             std::slice::from_raw_parts(self.words.as_ptr().add(first), size_of::<T>() / WORD)

@@ -59,7 +59,7 @@ impl Counters {
         Ok(Self {
             reasons: counts.reasons.to_vec(),
             nodes: counts.nodes[..=usize::from(NODES)].to_vec(),
-            vips: maps.vip_count(0)? + maps.vip_count(1)?,
+            vips: counts.vips[0] + counts.vips[1],
             ignored_staleness: maps.plane_status()?.ignored_staleness,
         })
     }

@@ -1,23 +1,36 @@
 //! Counters, summed over all CPUs.
 
-use aya::maps::MapError;
 use lb_common::maps::{Counts, MAX_VIPS};
 
 use super::{AccessError, Maps, beyond};
 use crate::plane::raw::Raw;
-use crate::plane::tracks;
+use crate::plane::tracks::VIPS_BEFORE;
 
 impl Maps {
-    /// Frames by reason, and what was sent to each node, over all CPUs. And frames by the index of their VIP,
-    /// whichever had that since the maps were made: see [`Maps::vip_count`].
+    /// Frames by reason, what was sent to each node, and frames for each service address, by its
+    /// [`Vip::index`](lb_common::maps::Vip::index), over all CPUs.
     pub fn counts(&self) -> Result<Counts, AccessError> {
-        let per_cpu = self
-            .counts
-            .get(&0, 0)
-            .map_err(|source: MapError| AccessError {
-                map: "COUNTS",
-                source,
-            })?;
+        let mut counts = self.counts_since_the_start()?;
+        for (index, count) in (0..).zip(&mut counts.vips) {
+            *count = count.saturating_sub(self.get(&VIPS_BEFORE, index)?);
+        }
+        Ok(counts)
+    }
+
+    /// Starts a service address's count from 0, before its index is given to another.
+    pub fn clear_vip_count(&self, index: u32) -> Result<(), AccessError> {
+        let counts = self.counts_since_the_start()?;
+        let count = counts.vips.get(index as usize).copied();
+        let count = count.ok_or_else(|| beyond(index, MAX_VIPS))?;
+        self.set(&VIPS_BEFORE, index, count)
+    }
+
+    /// The same, but of all service addresses that ever had an index.
+    fn counts_since_the_start(&self) -> Result<Counts, AccessError> {
+        let per_cpu = self.counts.get(&0, 0).map_err(|source| AccessError {
+            map: "COUNTS",
+            source,
+        })?;
         let mut sum = Counts::default();
         for Raw(counts) in per_cpu.iter() {
             for (total, count) in sum.reasons.iter_mut().zip(counts.reasons) {
@@ -34,23 +47,5 @@ impl Maps {
             }
         }
         Ok(sum)
-    }
-
-    /// Frames for a service address, by its [`Vip::index`](lb_common::maps::Vip::index), over all CPUs.
-    pub fn vip_count(&self, index: u32) -> Result<u64, AccessError> {
-        let before = self.get(&tracks::VIPS_BEFORE, index)?;
-        Ok(self.vip_count_of_all(index)?.saturating_sub(before))
-    }
-
-    /// Starts a service address's count from 0, before its index is given to another.
-    pub fn clear_vip_count(&self, index: u32) -> Result<(), AccessError> {
-        let count = self.vip_count_of_all(index)?;
-        self.set(&tracks::VIPS_BEFORE, index, count)
-    }
-
-    /// Frames for all service addresses that ever had this index.
-    fn vip_count_of_all(&self, index: u32) -> Result<u64, AccessError> {
-        let count = self.counts()?.vips.get(index as usize).copied();
-        count.ok_or_else(|| beyond(index, MAX_VIPS))
     }
 }
