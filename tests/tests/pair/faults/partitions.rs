@@ -198,6 +198,8 @@ fn follow(watch: &Watch, main: u16, expected: Expected, begin: Instant) -> Resul
 
 /// For a while, these and no others steer, and answer whoever asks for the VIPs.
 fn answers_only(watch: &Watch, steers: [bool; 2]) -> Result<Seen> {
+    // Answers are read every 20 ms: one that was given before the change may be counted behind it.
+    watch.stay(INTERVAL)?;
     let before = watch.look()?.answers;
     let seen = watch.stay(HOLD)?;
     ensure!(seen.steers == steers, "{seen:?}");
