@@ -44,7 +44,9 @@ pub(crate) extern "C" fn take_beacon(ctx: *mut xdp_md, at: u32, len: u32) -> u32
 /// keep-alive mends it.
 #[inline(always)]
 fn hear_reign(frame: Frame, at: u32, len: u32, tracks: Tracks) -> Reason {
-    let (turnout, plane) = (tracks.turnout(), tracks.plane());
+    let turnout = tracks.turnout();
+    // SAFETY: no other reference is alive here.
+    let plane = unsafe { tracks.plane_mut() };
     let reign = Reign::read(frame, at, len)
         .filter(|reign| reign.cluster == tracks.settings().cluster)
         .filter(|reign| {
@@ -76,7 +78,8 @@ fn accept(beacon: &Beacon, tracks: Tracks) -> Reason {
     else {
         return Reason::BeaconUnknownNode;
     };
-    let Some(status) = tracks.status(id) else {
+    // SAFETY: no other reference is alive here.
+    let Some(status) = (unsafe { tracks.status_mut(id) }) else {
         return Reason::BeaconUnknownNode;
     };
     if beacon.stamp() <= status.stamp {
@@ -87,7 +90,8 @@ fn accept(beacon: &Beacon, tracks: Tracks) -> Reason {
         };
     }
     let now = jiffies();
-    let plane = tracks.plane();
+    // SAFETY: as above.
+    let plane = unsafe { tracks.plane_mut() };
     if plane.last_beacon != 0 && now.wrapping_sub(plane.last_beacon) as i64 > settings.hold as i64 {
         plane.before_outage = plane.last_beacon;
         plane.resumed = now;

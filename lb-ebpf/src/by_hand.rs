@@ -104,8 +104,8 @@ macro_rules! settle {
 }
 
 /// Goes over the ends of plain lines, from [`LOOK`] bytes at `at` on, whose first eight are only looked back
-/// at. Stops at the line end before a name that starts like `Call-ID` (`Call-Info`, too), or where something is not plain, which
-/// may be the line feed of a line end.
+/// at. Stops at the line end before a name that starts like `Call-ID` (`Call-Info`, too), or where something is
+/// not plain, which may be the line feed of a line end.
 #[inline(always)]
 pub(crate) fn line_starts(at: usize, end: usize) -> usize {
     let stop;
@@ -156,42 +156,54 @@ pub(crate) fn line_starts(at: usize, end: usize) -> usize {
     stop
 }
 
+/// Rotates a word of the hash to the left; to the right by what is left of 64.
+macro_rules! rotate {
+    ($word:literal, $left:literal, $right:literal) => {
+        concat!(
+            "{t} = ",
+            $word,
+            "\n",
+            "{t} >>= ",
+            $right,
+            "\n",
+            $word,
+            " <<= ",
+            $left,
+            "\n",
+            $word,
+            " |= {t}\n",
+        )
+    };
+}
+
+/// The first additions of a round of SipHash: `v1` to `v0`, and, past a step that the last round does without, `v3`
+/// to `v2`.
+macro_rules! additions {
+    ($between:expr) => {
+        concat!(
+            "{v0} += {v1}\n",
+            rotate!("{v1}", "13", "51"),
+            "{v1} ^= {v0}\n",
+            $between,
+            "{v2} += {v3}\n",
+            rotate!("{v3}", "16", "48"),
+            "{v3} ^= {v2}\n",
+        )
+    };
+}
+
 /// A round of SipHash.
 macro_rules! round {
     () => {
         concat!(
-            "{v0} += {v1}\n",
-            "{t} = {v1}\n",
-            "{t} >>= 51\n",
-            "{v1} <<= 13\n",
-            "{v1} |= {t}\n",
-            "{v1} ^= {v0}\n",
-            "{t} = {v0}\n",
-            "{t} >>= 32\n",
-            "{v0} <<= 32\n",
-            "{v0} |= {t}\n",
-            "{v2} += {v3}\n",
-            "{t} = {v3}\n",
-            "{t} >>= 48\n",
-            "{v3} <<= 16\n",
-            "{v3} |= {t}\n",
-            "{v3} ^= {v2}\n",
+            additions!(rotate!("{v0}", "32", "32")),
             "{v0} += {v3}\n",
-            "{t} = {v3}\n",
-            "{t} >>= 43\n",
-            "{v3} <<= 21\n",
-            "{v3} |= {t}\n",
+            rotate!("{v3}", "21", "43"),
             "{v3} ^= {v0}\n",
             "{v2} += {v1}\n",
-            "{t} = {v1}\n",
-            "{t} >>= 47\n",
-            "{v1} <<= 17\n",
-            "{v1} |= {t}\n",
+            rotate!("{v1}", "17", "47"),
             "{v1} ^= {v2}\n",
-            "{t} = {v2}\n",
-            "{t} >>= 32\n",
-            "{v2} <<= 32\n",
-            "{v2} |= {t}\n",
+            rotate!("{v2}", "32", "32"),
         )
     };
 }
@@ -201,34 +213,14 @@ macro_rules! round {
 macro_rules! last_round {
     () => {
         concat!(
-            "{v0} += {v1}\n",
-            "{t} = {v1}\n",
-            "{t} >>= 51\n",
-            "{v1} <<= 13\n",
-            "{v1} |= {t}\n",
-            "{v1} ^= {v0}\n",
-            "{v2} += {v3}\n",
-            "{t} = {v3}\n",
-            "{t} >>= 48\n",
-            "{v3} <<= 16\n",
-            "{v3} |= {t}\n",
-            "{v3} ^= {v2}\n",
+            additions!(""),
             "{v2} += {v1}\n",
             "{v0} = {v2}\n",
-            "{t} = {v3}\n",
-            "{t} >>= 43\n",
-            "{v3} <<= 21\n",
-            "{v3} |= {t}\n",
+            rotate!("{v3}", "21", "43"),
             "{v0} ^= {v3}\n",
-            "{t} = {v1}\n",
-            "{t} >>= 47\n",
-            "{v1} <<= 17\n",
-            "{v1} |= {t}\n",
+            rotate!("{v1}", "17", "47"),
             "{v0} ^= {v1}\n",
-            "{t} = {v2}\n",
-            "{t} >>= 32\n",
-            "{v2} <<= 32\n",
-            "{v2} |= {t}\n",
+            rotate!("{v2}", "32", "32"),
             "{v0} ^= {v2}\n",
         )
     };

@@ -124,7 +124,7 @@ impl Fleet for Kernel {
 
     #[inline(always)]
     fn status(&self, id: u16) -> Option<&NodeStatus> {
-        self.tracks.status(id.into()).map(|status| &*status)
+        self.tracks.status(id.into())
     }
 
     #[inline(always)]

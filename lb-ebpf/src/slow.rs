@@ -65,8 +65,9 @@ pub(crate) extern "C" fn decide(ctx: *mut xdp_md, message_at: u32, first: u64, k
     let turnout = tracks.turnout().word;
     let choice = choose(&kernel, key, standing, turnout, pinned, remembered);
     if is_frozen {
-        // For the alarm: a count that is lost between two CPUs changes nothing.
-        tracks.plane().ignored_staleness += 1;
+        // SAFETY: no other reference is alive here. The count is for the alarm: one that is lost between two
+        // CPUs changes nothing.
+        unsafe { tracks.plane_mut().ignored_staleness += 1 };
     }
     carry_out(choice, &kernel, key, standing, remembered, is_lost)
 }

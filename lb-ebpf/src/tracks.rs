@@ -32,8 +32,18 @@ impl Tracks {
     }
 
     #[inline(always)]
-    pub(crate) fn plane(self) -> &'static mut StatusPlane {
-        // SAFETY: as above. Other CPUs may write the same: see those who do.
+    pub(crate) fn plane(self) -> &'static StatusPlane {
+        // SAFETY: as above.
+        unsafe { &(*self.0).plane }
+    }
+
+    /// To be written.
+    ///
+    /// # Safety
+    /// This program holds no other reference to it. Other CPUs may write the same meanwhile.
+    #[inline(always)]
+    pub(crate) unsafe fn plane_mut(self) -> &'static mut StatusPlane {
+        // SAFETY: as above; alone, by the caller's promise.
         unsafe { &mut (*self.0).plane }
     }
 
@@ -63,13 +73,29 @@ impl Tracks {
 
     /// `None` beyond the highest id.
     #[inline(always)]
-    pub(crate) fn status(self, id: u32) -> Option<&'static mut NodeStatus> {
+    pub(crate) fn status(self, id: u32) -> Option<&'static NodeStatus> {
+        // SAFETY: as above.
+        self.status_at(id).map(|status| unsafe { &*status })
+    }
+
+    /// To be written; `None` beyond the highest id.
+    ///
+    /// # Safety
+    /// As [`Tracks::plane_mut`].
+    #[inline(always)]
+    pub(crate) unsafe fn status_mut(self, id: u32) -> Option<&'static mut NodeStatus> {
+        // SAFETY: as above; alone, by the caller's promise.
+        self.status_at(id).map(|status| unsafe { &mut *status })
+    }
+
+    #[inline(always)]
+    fn status_at(self, id: u32) -> Option<*mut NodeStatus> {
         if id >= MAX_NODES {
             return None;
         }
         // SAFETY: as above; the index is within the array.
         Some(unsafe {
-            &mut *(&raw mut (*self.0).status)
+            (&raw mut (*self.0).status)
                 .cast::<NodeStatus>()
                 .add(within::<MAX_NODES>(id))
         })

@@ -115,8 +115,8 @@ pub fn own_addresses(nodes: &[NodeConfig]) -> Result<BTreeSet<IpAddr>, NetlinkEr
     Ok(own)
 }
 
-/// Keeps the nodes of `TRACKS` and `PORTS` up to date. Nodes at the unspecified address are left as they are: where
-/// they are is not known yet. The only writer of their link addresses.
+/// Keeps the nodes of `TRACKS` and `PORTS` up to date. Nodes at the unspecified address are left as they
+/// are: where they are is not known yet. The only writer of their link addresses.
 pub struct Neighbours {
     netlink: Netlink,
     maps: Arc<Maps>,

@@ -1,5 +1,6 @@
-//! Kernel against userspace: the same source, compiled twice, must say the same of every frame; and
-//! a reader of its own makes must find the same Call-ID wherever the program steers.
+//! Kernel against userspace: both must say the same of every frame, by the source that they share and by the quick
+//! ways that the kernel has besides; and a reader of its own makes must find the same Call-ID wherever the
+//! program steers.
 //!
 //! The seed is printed; `POINTSMAN_SEED` sets another.
 

@@ -125,16 +125,20 @@ impl Tracks {
 
     /// The words of a value.
     fn words<T>(&self, place: &Place<T>, index: u32) -> Option<&[AtomicU64]> {
-        if index >= place.len {
-            return None;
-        }
-        let first = (place.offset + index as usize * size_of::<T>()) / WORD;
+        self.all(place)
+            .chunks_exact(size_of::<T>() / WORD)
+            .nth(index as usize)
+    }
+
+    /// The words of all of a place's values.
+    fn all<T>(&self, place: &Place<T>) -> &[AtomicU64] {
         // SAFETY: places lie in the layout, whose length was mapped; the mapping lives as long as `self`, and
         // is accessed atomically here.
         #[expect(unsafe_code, reason = "the mapping's length is known")]
-        Some(unsafe {
-            std::slice::from_raw_parts(self.words.as_ptr().add(first), size_of::<T>() / WORD)
-        })
+        unsafe {
+            let first = self.words.as_ptr().add(place.offset / WORD);
+            std::slice::from_raw_parts(first, place.len as usize * size_of::<T>() / WORD)
+        }
     }
 
     /// Fills a generation of the table: the node of each slot, and none beyond the slice.
@@ -164,54 +168,48 @@ impl Tracks {
     /// The node that a generation of the table gives for a slot; `None` beyond its end.
     pub(super) fn home(&self, generation: u32, slot: u32) -> Option<u16> {
         let (word, place) = (slot as usize / IDS, slot as usize % IDS);
-        let ids = self.row(generation).get(word)?.load(Ordering::Acquire);
-        Some((ids >> (place * 16)) as u16)
+        let word = self.row(generation).get(word)?;
+        (slot < TABLE_SLOTS).then(|| (word.load(Ordering::Acquire) >> (place * 16)) as u16)
     }
 
     /// The words of a generation of the table.
     fn row(&self, generation: u32) -> &[AtomicU64] {
-        let words = TABLE_ROW / IDS;
-        let first = TABLE.offset / WORD + (generation as usize & 1) * words;
-        // SAFETY: as in `words`; both rows lie in the table.
-        #[expect(unsafe_code, reason = "the mapping's length is known")]
-        unsafe {
-            std::slice::from_raw_parts(self.words.as_ptr().add(first), words)
+        let (even, odd) = self.all(&TABLE).split_at(TABLE_ROW / IDS);
+        if generation.is_multiple_of(2) {
+            even
+        } else {
+            odd
         }
     }
 
     /// One pin more, or one that is about to be: counted before it is there.
     pub(super) fn add_pin(&self, key: u64) {
-        self.counter(&PINS, 0).fetch_add(1, Ordering::SeqCst);
-        let hint = self.counter(&HINTS, pin_hint_of(key));
-        hint.fetch_add(1, Ordering::SeqCst);
+        self.all_pins().fetch_add(1, Ordering::SeqCst);
+        self.hint(key).fetch_add(1, Ordering::SeqCst);
     }
 
     /// One pin less: after it was deleted, or when its insertion failed.
     pub(super) fn subtract_pin(&self, key: u64) {
-        let hint = self.counter(&HINTS, pin_hint_of(key));
-        hint.fetch_sub(1, Ordering::SeqCst);
-        self.counter(&PINS, 0).fetch_sub(1, Ordering::SeqCst);
+        self.hint(key).fetch_sub(1, Ordering::SeqCst);
+        self.all_pins().fetch_sub(1, Ordering::SeqCst);
     }
 
     /// How many pins have this key's hint.
     pub(super) fn pin_hint(&self, key: u64) -> u64 {
-        self.counter(&HINTS, pin_hint_of(key))
-            .load(Ordering::SeqCst)
+        self.hint(key).load(Ordering::SeqCst)
     }
 
     /// How many pins there are.
     pub(super) fn pins(&self) -> u64 {
-        self.counter(&PINS, 0).load(Ordering::SeqCst)
+        self.all_pins().load(Ordering::SeqCst)
     }
 
-    /// A counter that both sides change.
-    fn counter(&self, place: &Place<u64>, index: u32) -> &AtomicU64 {
-        let first = place.offset / WORD + (index % place.len) as usize;
-        // SAFETY: as in `words`; the index is within the place.
-        #[expect(unsafe_code, reason = "the mapping's length is known")]
-        unsafe {
-            self.words.add(first).as_ref()
-        }
+    fn hint(&self, key: u64) -> &AtomicU64 {
+        &self.all(&HINTS)[pin_hint_of(key) as usize]
+    }
+
+    fn all_pins(&self) -> &AtomicU64 {
+        &self.all(&PINS)[0]
     }
 }
 
