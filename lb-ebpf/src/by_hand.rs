@@ -16,12 +16,23 @@ use lb_common::sip::word::{CONTROLS, GATHER, HIGH, ONES};
 use lb_common::sip::{CALL_ID_CASE, CALL_ID_NAME, ENDS};
 use lb_common::siphash::{START, SipKey};
 
-/// Bytes that [`line_starts`] wants to be there, from eight bytes before the first one it looks at: it looks
+/// Bytes that [`find_value`] wants to be there, from eight bytes before the first one it looks at: it looks
 /// back.
 pub(crate) const LOOK: usize = 8 + 64;
 
 /// Bytes that [`plain_call_id`] wants to be there.
 pub(crate) const WHOLE: usize = 64;
+
+/// Multiplied by the high bit of a byte, it has the number of that byte's place, from 1 on, in its top four bits.
+const PLACES: u64 = {
+    let mut places = 1;
+    let mut place = 1;
+    while place < 8 {
+        places |= place << (61 - 8 * place);
+        place += 1;
+    }
+    places
+};
 
 /// Blocks of 64 bytes that are looked at: a full Ethernet frame.
 const BLOCKS: u64 = 1_472 / 64;
@@ -59,18 +70,17 @@ macro_rules! settle {
             "{here} <<= 8\n",
             "{here} ^= {first}\n",
             "if {here} != {found} goto ", $odd, "f\n",
-            // The bit moves the byte with its place's number to the top.
-            "{stop} = {first}\n",
-            "{stop} >>= 7\n",
-            "{stop} *= {gather}\n",
-            "{stop} >>= 56\n",
-            "{stop} += {at}\n",
+            // The bit moves four bits, with its place's number from 1 on, to the top. And are 16 bytes there?
+            "{first} *= {places}\n",
+            "{first} >>= 60\n",
+            "{stop} = {at}\n",
+            "{stop} += {first}\n",
             "{here} = {stop}\n",
             "{here} += ", $behind, "\n",
             "if {here} > {end} goto ", $odd, "f\n",
             // Carriage return, line feed, and of the byte behind them three bits that `c`, `C`, `i`, `I`
             // and the carriage return have in common, and few other initials.
-            "{here} = *(u64 *)({stop} + ", $place, ")\n",
+            "{here} = *(u64 *)({stop} + ", $before, ")\n",
             "{here} &= 0x91ffff\n",
             "if {here} == 0x010a0d goto ", $like_c, "f\n",
             "{here} &= 0xffff\n",
@@ -86,13 +96,13 @@ macro_rules! settle {
             "{here} = *(u8 *)({at} + ", $before, ")\n",
             "if {here} == 0x0d goto ", $next, "\n",
             "goto 99f\n",
-            $like_c, ": {here} = *(u64 *)({stop} + ", $place, ")\n",
-            "{stop} += ", $place, "\n",
+            $like_c, ": {stop} += ", $before, "\n",
+            "{here} = *(u64 *)({stop} + 0)\n",
             "{here} >>= 16\n",
             "{first} = {case} ll\n",
             "{first} &= {here}\n",
             "{found} = {name} ll\n",
-            "if {first} == {found} goto 99f\n",
+            "if {first} == {found} goto 97f\n",
             // A compact name, or the empty line: `\r` with the bit of lower case is a hyphen.
             "{here} |= 0x20\n",
             "{here} &= 0xff\n",
@@ -103,12 +113,15 @@ macro_rules! settle {
     };
 }
 
-/// Goes over the ends of plain lines, from [`LOOK`] bytes at `at` on, whose first eight are only looked back
-/// at. Stops at the line end before a name that starts like `Call-ID` (`Call-Info`, too), or where something is
-/// not plain, which may be the line feed of a line end.
+/// Where the value of a plain `Call-ID: ` starts, behind plain lines: they are looked at from [`LOOK`] bytes at
+/// `at` on, whose first eight are only looked back at.
+///
+/// # Errors
+/// The place to read on from: the line end before a name that is not written so (`Call-Info`, a compact one), or
+/// where something is not plain, which may be the line feed of a line end.
 #[inline(always)]
-pub(crate) fn line_starts(at: usize, end: usize) -> usize {
-    let stop;
+pub(crate) fn find_value(at: usize, end: usize) -> Result<usize, usize> {
+    let (stop, found): (usize, u64);
     // SAFETY: every read is of the bytes that are known to be there, or follows a comparison with the end.
     unsafe {
         asm!(
@@ -121,39 +134,53 @@ pub(crate) fn line_starts(at: usize, end: usize) -> usize {
             look_at!("56", "160", "161"),
             look_at!("64", "170", "171"),
             "180: {at} += 64",
-            "{stop} = {at}",
             "{here} = {at}",
             "{here} += 72",
             "if {here} > {end} goto 98f",
             "{left} += -1",
             "if {left} != 0 goto 100b",
-            "98: {stop} += 8",
+            "98: {stop} = {at}",
+            "{stop} += 8",
+            "{found} = 1",
             "goto 99f",
-            settle!("8", before: "7", behind: "16", "101", "102", "103", "110b"),
-            settle!("16", before: "15", behind: "24", "111", "112", "113", "120b"),
-            settle!("24", before: "23", behind: "32", "121", "122", "123", "130b"),
-            settle!("32", before: "31", behind: "40", "131", "132", "133", "140b"),
-            settle!("40", before: "39", behind: "48", "141", "142", "143", "150b"),
-            settle!("48", before: "47", behind: "56", "151", "152", "153", "160b"),
-            settle!("56", before: "55", behind: "64", "161", "162", "163", "170b"),
-            settle!("64", before: "63", behind: "72", "171", "172", "173", "180b"),
+            settle!("8", before: "7", behind: "23", "101", "102", "103", "110b"),
+            settle!("16", before: "15", behind: "31", "111", "112", "113", "120b"),
+            settle!("24", before: "23", behind: "39", "121", "122", "123", "130b"),
+            settle!("32", before: "31", behind: "47", "131", "132", "133", "140b"),
+            settle!("40", before: "39", behind: "55", "141", "142", "143", "150b"),
+            settle!("48", before: "47", behind: "63", "151", "152", "153", "160b"),
+            settle!("56", before: "55", behind: "71", "161", "162", "163", "170b"),
+            settle!("64", before: "63", behind: "79", "171", "172", "173", "180b"),
+            // What is left of the name, the colon, a blank, and the first byte of a value. `found` is zero from here
+            // only: elsewhere it is the bits of a hit, or the name.
+            "97: {here} = *(u64 *)({stop} + 8)",
+            "{here} |= 0x20",
+            "{first} = {here}",
+            "{first} &= 0xffffff",
+            "if {first} != {rest} goto 99f",
+            "{here} >>= 24",
+            "{here} &= 0xff",
+            "if {here} <= 0x20 goto 99f",
+            "{stop} += 11",
+            "{found} = 0",
             "99:",
             at = inout(reg) at => _,
             end = in(reg) end,
             limits = in(reg) ONES * CONTROLS as u64,
             high = in(reg) HIGH,
-            gather = in(reg) GATHER,
+            places = in(reg) PLACES,
             left = inout(reg) BLOCKS => _,
-            found = out(reg) _,
+            found = out(reg) found,
             first = out(reg) _,
             here = out(reg) _,
             stop = out(reg) stop,
             case = const CALL_ID_CASE,
             name = const CALL_ID_NAME,
+            rest = const u32::from_le_bytes(*b"d: \0"),
             options(readonly, nostack),
         );
     }
-    stop
+    if found == 0 { Ok(stop) } else { Err(stop) }
 }
 
 /// Rotates a word of the hash to the left; to the right by what is left of 64.
@@ -288,27 +315,19 @@ pub(crate) fn plain_call_id(at: usize, end: usize, secret: &SipKey) -> (u64, u64
             "16: {limits} = 48",
             "goto 20f",
             "17: {limits} = 56",
-            // The length, where the limits were: the place of the first byte below them. And what stands before it.
+            // The length, where the limits were: the place of the first byte below them, or beyond ASCII, which
+            // is no line end. And what stands before it.
             "20: {t} &= {high}",
-            "{high} = {word}",
-            "{high} ^= -1",
-            "{t} &= {high}",
-            "if {t} == 0 goto 98f",
             "{high} = {t}",
             "{high} = -{high}",
             "{t} &= {high}",
             "{t} >>= 7",
             "{high} = {gather} ll",
-            "{t} *= {high}",
-            "{high} = {t}",
+            "{high} *= {t}",
             "{high} >>= 56",
             "{limits} += {high}",
-            "{t} >>= 53",
-            "{t} &= 0x38",
-            "{high} = -1",
-            "{high} <<= {t}",
-            "{high} ^= -1",
-            "{word} &= {high}",
+            "{t} += -1",
+            "{word} &= {t}",
             "if {limits} == 0 goto 98f",
             // Carriage return, line feed, and something greater than a blank.
             "{at} += {limits}",

@@ -5,7 +5,7 @@ use core::arch::asm;
 use core::num::NonZeroU32;
 
 use aya_ebpf::bindings::xdp_md;
-use lb_common::sip::{CALL_ID_CASE, CALL_ID_NAME, CallKey};
+use lb_common::sip::CallKey;
 use lb_common::siphash::SipKey;
 use lb_common::{BLOCK, Window, tail_of};
 
@@ -87,18 +87,15 @@ impl Frame {
         if !matches!(unsafe { *((before + 8) as *const u8) }, 0x21..=0x7e) {
             return Err(start);
         }
-        let at = (by_hand::line_starts(before, self.end) - self.start) as u32;
-        if let (Some(here), Some(rest)) = (self.word(at), self.word(at + 8))
-            && here as u16 == u16::from_le_bytes(*b"\r\n")
-            && here >> 16 & CALL_ID_CASE == CALL_ID_NAME
-            && (rest as u32 | 0x20) & 0x00ff_ffff == u32::from_le_bytes(*b"d: \0")
-            && (rest >> 24) as u8 > b' '
-        {
-            return Ok(at + 11);
+        match by_hand::find_value(before, self.end) {
+            Ok(value) => Ok((value - self.start) as u32),
+            Err(stop) => {
+                let at = (stop - self.start) as u32;
+                // Behind a carriage return, it is the line feed of a line end.
+                let is_half = at > start && self.byte(at - 1) == Some(b'\r');
+                Err(at - u32::from(is_half))
+            }
         }
-        // Behind a carriage return, it is the line feed of a line end.
-        let is_half = at > start && self.byte(at - 1) == Some(b'\r');
-        Err(at - u32::from(is_half))
     }
 
     /// The key of the plain Call-ID at `at`.
