@@ -67,15 +67,10 @@ pub const fn with(word: u64, key: u64, epoch: u64) -> u64 {
     }
 }
 
-/// Three of the [`BITS`], by parts of the key that [`word_of`] does not use.
+/// Three of the [`BITS`], one of each sixteen, by parts of the key that [`word_of`] does not use.
 #[inline(always)]
 const fn bits_of(key: u64) -> u64 {
-    bit_of(key >> 16) | bit_of(key >> 32) | bit_of(key >> 48)
-}
-
-#[inline(always)]
-const fn bit_of(part: u64) -> u64 {
-    1 << (((part & 0xffff) * BITS) >> 16)
+    1 << (key >> 16 & 15) | 1 << (16 + (key >> 32 & 15)) | 1 << (32 + (key >> 48 & 15))
 }
 
 #[cfg(test)]

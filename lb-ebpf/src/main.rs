@@ -131,11 +131,11 @@ fn find_vip(tracks: Tracks, address: Address, port_be: u16) -> (u8, u32) {
     let mut probe = 0;
     while probe < VIP_PROBES {
         let vip = tracks.vip(slot);
-        if vip.purpose == VipUse::Empty as u8 {
-            break;
-        }
         if vip.port_be == port_be && vip.address == address {
             return (vip.purpose, vip.index);
+        }
+        if vip.purpose == VipUse::Empty as u8 {
+            break;
         }
         slot = (slot + 1) & (VIP_SLOTS - 1);
         probe += 1;
@@ -186,7 +186,10 @@ fn steer_sip(
     sight.choice = decision.reason;
     let choice = Reason::from_index(decision.reason).ok_or(Reason::NotReady)?;
     match tracks.node(decision.node.into()) {
-        Some(node) if decision.node != NO_NODE => send(ctx, frame, node, decision, choice),
+        Some(node) if decision.node != NO_NODE && node.is_reachable() => {
+            send(ctx, frame, node, decision, choice)
+        }
+        Some(_) if decision.node != NO_NODE => Err(Reason::NoNeighbour),
         _ if choice.outcome() as u8 != Outcome::SteerCallId as u8 => Err(choice),
         _ => Err(Reason::NotReady),
     }
@@ -217,7 +220,7 @@ fn plain_home(tracks: Tracks, key: u64, first: u64) -> Option<(Decision, &'stati
     Some((decision, node))
 }
 
-/// Sends the frame to the node: back out of the port it came in by, or out of another.
+/// Sends the frame to a node that is reachable: back out of the port it came in by, or out of another.
 #[inline(always)]
 fn send(
     ctx: *mut xdp_md,
@@ -226,9 +229,6 @@ fn send(
     decision: Decision,
     choice: Reason,
 ) -> Result<Sending, Reason> {
-    if !node.is_reachable() {
-        return Err(Reason::NoNeighbour);
-    }
     // SAFETY: the kernel calls the program with a valid context.
     let ingress = unsafe { (*ctx).ingress_ifindex };
     let action = if node.ifindex == ingress {
