@@ -117,8 +117,9 @@ macro_rules! settle {
 /// `at` on, whose first eight are only looked back at.
 ///
 /// # Errors
-/// The place to read on from: the line end before a name that is not written so (`Call-Info`, a compact one), or
-/// where something is not plain, which may be the line feed of a line end.
+/// The place to read on from: the line end before a name that is not written so (`Call-Info`, a compact one) or
+/// before the empty line, where something is not plain, which may be the line feed of a line end, or where there
+/// is no more to look at.
 #[inline(always)]
 pub(crate) fn find_value(at: usize, end: usize) -> Result<usize, usize> {
     let (stop, found): (usize, u64);
@@ -151,8 +152,8 @@ pub(crate) fn find_value(at: usize, end: usize) -> Result<usize, usize> {
             settle!("48", before: "47", behind: "63", "151", "152", "153", "160b"),
             settle!("56", before: "55", behind: "71", "161", "162", "163", "170b"),
             settle!("64", before: "63", behind: "79", "171", "172", "173", "180b"),
-            // What is left of the name, the colon, a blank, and the first byte of a value. `found` is zero from here
-            // only: elsewhere it is the bits of a hit, or the name.
+            // What is left of the name, the colon, a blank, and the first byte of a value. Whoever comes by another
+            // way has something else than zero in `found`: the bits of a hit, the name, or a one.
             "97: {here} = *(u64 *)({stop} + 8)",
             "{here} |= 0x20",
             "{first} = {here}",

@@ -40,8 +40,8 @@ use crate::config::shared;
 use crate::plane::maps::OpenError;
 use crate::plane::{AccessError, Maps, bpffs, layout_dir};
 
-/// How often the data plane is looked at: two system calls. A call that is dropped meanwhile comes again
-/// after 500 ms (T1); a routing daemon and its peers take milliseconds too.
+/// How often the data plane is looked at. A call that is dropped meanwhile comes again after 500 ms (T1); a
+/// routing daemon and its peers take milliseconds too.
 const LOOK: Duration = Duration::from_millis(20);
 /// What a controller that lives is left, beside two keep-alives: at the first it finds that a later term was
 /// heard, at the second it asks the nodes for a higher one. Chosen for their answers and a term on the disk;

@@ -1,7 +1,6 @@
 //! The cluster as the maps show it at one moment, for the chooser.
 //!
-//! Read as far as the chooser asks: nearly always one node, where a whole snapshot would be a
-//! thousand system calls.
+//! Read as far as the chooser asks: nearly always one node, of 256.
 
 use std::cell::OnceCell;
 use std::net::SocketAddr;
