@@ -28,6 +28,7 @@ pub const NO_NODE: u16 = 0;
 
 /// Slots of the steering table: a prime just above 2¹⁶, whose remainder needs no division.
 pub const TABLE_SLOTS: u32 = 65_537;
+
 /// The slot of a call key: the key modulo [`TABLE_SLOTS`].
 ///
 /// 2¹⁶ ≡ −1 (mod 2¹⁶ + 1), so the four 16-bit digits are added with alternating signs, and those of the

@@ -25,6 +25,7 @@ pub(crate) const WHOLE: usize = 64;
 
 /// Multiplied by the high bit of a byte, it has the number of that byte's place, from 1 on, in its top four bits.
 const PLACES: u64 = {
+    // The eighth place's number is the one bit that is left of the four.
     let mut places = 1;
     let mut place = 1;
     while place < 8 {

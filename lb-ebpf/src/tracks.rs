@@ -1,10 +1,11 @@
 //! What plain packets ask for, seen by the program: one look-up, and from there on no more than additions.
 
+use core::arch::asm;
+
 use lb_common::maps::{
-    MAX_NODES, NO_NODE, Node, NodeStatus, PIN_HINTS, Settings, StatusPlane, TABLE_ROW,
-    Tracks as Layout, Turnout, VIP_SLOTS, Vip, pin_hint_of,
+    MAX_NODES, NO_NODE, Node, NodeStatus, Settings, StatusPlane, TABLE_ROW, Tracks as Layout,
+    Turnout, Vip, pin_hint_of,
 };
-use lb_common::memory::MEMORY_WORDS;
 
 use crate::maps::TRACKS;
 
@@ -49,12 +50,8 @@ impl Tracks {
 
     #[inline(always)]
     pub(crate) fn vip(self, slot: u32) -> &'static Vip {
-        // SAFETY: as above; the index is within the array.
-        unsafe {
-            &*(&raw const (*self.0).vips)
-                .cast::<Vip>()
-                .add(within::<VIP_SLOTS>(slot))
-        }
+        // SAFETY: as above.
+        unsafe { &*element(&raw mut (*self.0).vips, slot) }
     }
 
     /// `None` beyond the highest id.
@@ -63,12 +60,8 @@ impl Tracks {
         if id >= MAX_NODES {
             return None;
         }
-        // SAFETY: as above; the index is within the array.
-        Some(unsafe {
-            &*(&raw const (*self.0).nodes)
-                .cast::<Node>()
-                .add(within::<MAX_NODES>(id))
-        })
+        // SAFETY: as above.
+        Some(unsafe { &*element(&raw mut (*self.0).nodes, id) })
     }
 
     /// `None` beyond the highest id.
@@ -93,12 +86,8 @@ impl Tracks {
         if id >= MAX_NODES {
             return None;
         }
-        // SAFETY: as above; the index is within the array.
-        Some(unsafe {
-            (&raw mut (*self.0).status)
-                .cast::<NodeStatus>()
-                .add(within::<MAX_NODES>(id))
-        })
+        // SAFETY: as above.
+        Some(unsafe { element(&raw mut (*self.0).status, id) })
     }
 
     /// The node that a generation of the table gives for a slot.
@@ -125,27 +114,29 @@ impl Tracks {
 
     #[inline(always)]
     pub(crate) fn pin_hint(self, key: u64) -> *mut u64 {
-        let place = within::<PIN_HINTS>(pin_hint_of(key));
-        // SAFETY: as above; the index is within the array.
-        unsafe { (&raw mut (*self.0).pin_hints).cast::<u64>().add(place) }
+        // SAFETY: as above.
+        unsafe { element(&raw mut (*self.0).pin_hints, pin_hint_of(key)) }
     }
 
     #[inline(always)]
     pub(crate) fn memory(self, word: u32) -> *mut u64 {
-        let place = within::<{ 2 * MEMORY_WORDS }>(word);
-        // SAFETY: as above; the index is within the array.
-        unsafe { (&raw mut (*self.0).memory).cast::<u64>().add(place) }
+        // SAFETY: as above.
+        unsafe { element(&raw mut (*self.0).memory, word) }
     }
 }
 
-/// The index, below a power of two, in a way that the compiler does not take apart before the verifier sees it.
+/// An element of an array whose length is a power of two, the index taken modulo that: in a way that the compiler
+/// does not take apart before the verifier sees it.
+///
+/// # Safety
+/// The array is there.
 #[inline(always)]
-fn within<const END: u32>(index: u32) -> usize {
-    const { assert!(END.is_power_of_two()) };
+unsafe fn element<T, const LEN: usize>(array: *mut [T; LEN], index: u32) -> *mut T {
+    const { assert!(LEN.is_power_of_two()) };
     let mut index = index as usize;
-    // SAFETY: an operation on a register.
+    // SAFETY: an operation on a register; the index is within the array then.
     unsafe {
-        core::arch::asm!("{0} &= {1}", inout(reg) index, const END - 1, options(pure, nomem, nostack));
+        asm!("{0} &= {1}", inout(reg) index, const LEN - 1, options(pure, nomem, nostack));
+        array.cast::<T>().add(index)
     }
-    index
 }

@@ -300,6 +300,49 @@ fn plain_lines_are_read_as_far_as_is_said() -> Result<()> {
 }
 
 #[test]
+fn names_at_every_place_are_read_alike() -> Result<()> {
+    let (world, opinion) = world()?;
+    let mut tally = Tally::default();
+    let names: [&[u8]; 14] = [
+        b"Call-ID: ",
+        b"cALL-iD: ",
+        b"Call-ID:",
+        b"Call-ID:\t",
+        b"Call-ID : ",
+        b"Call-ID:  ",
+        b"Call-IDs: ",
+        b"Call-Info: ",
+        b"Call_ID: ",
+        b"Contact: ",
+        b"i: ",
+        b"I: ",
+        b"Identity: ",
+        b"\r\n",
+    ];
+    let ends: [&[u8]; 6] = [b"\r\n", b"\n", b"\r", b"\r\n\t", b"\n\r\n", b"\xff\r\n"];
+    for pad in 0..72 {
+        for name in names {
+            for end in ends {
+                for behind in [0, 1, 8, 30, 100] {
+                    let mut message = b"BYE sip:a@b SIP/2.0\r\nA: ".to_vec();
+                    message.extend(std::iter::repeat_n(b'x', pad));
+                    message.extend(end);
+                    message.extend(name);
+                    message.extend(b"near@pm\r\nCall-ID: far@pm\r\n\r\n");
+                    message.extend(std::iter::repeat_n(b'y', behind));
+                    let frame = build::datagram(VIP_V4.parse()?, &message);
+                    let seen = check(&world, &opinion, &frame, &mut tally);
+                    seen.with_context(|| format!("{pad} bytes, {end:?}, {name:?}, {behind}"))?;
+                }
+            }
+        }
+    }
+    println!("{:?}", tally.0);
+    ensure!(tally.0.len() >= 4, "few reasons: {:?}", tally.0);
+    Ok(())
+}
+
+#[test]
 fn call_ids_of_every_length_and_end_are_read_alike() -> Result<()> {
     let (world, opinion) = world()?;
     let mut tally = Tally::default();
